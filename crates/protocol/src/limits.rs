@@ -1,0 +1,36 @@
+//! Bounds of the protocol, each with its unit and its reason. Both sides keep to them.
+
+use std::time::Duration;
+
+/// Longest manifest line in bytes, newline included. A manifest is a page of JSON; more is a mistake or an attack.
+pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
+
+/// Longest ready line in bytes, newline included. It may carry an OpenAPI document.
+pub const MAX_READY_BYTES: usize = 1024 * 1024;
+
+/// How long a plugin has for each of its two handshake lines. Interpreters on a loaded machine need seconds.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest channel frame in bytes, in either direction.
+pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
+
+/// Longest event in bytes, as it stands on the wire. It leaves room for the frame around it.
+pub const MAX_EVENT_BYTES: usize = 256 * 1024;
+
+/// Requests of one plugin that the host works on at the same time; further ones are refused with `busy`.
+pub const MAX_REQUESTS_IN_FLIGHT: usize = 32;
+
+/// How long the host, and so an SDK, gives one channel request.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most entries that `list_deployments` returns.
+pub const MAX_LIST_LIMIT: u32 = 100;
+
+/// Entries that `list_deployments` returns when the plugin names no limit.
+pub const DEFAULT_LIST_LIMIT: u32 = 20;
+
+/// Longest list of events, navigation entries, permissions, egress names or public paths in a manifest.
+pub const MAX_MANIFEST_ENTRIES: usize = 100;
+
+/// Longest single text in a manifest (a description, a label, a path), in bytes.
+pub const MAX_MANIFEST_TEXT: usize = 2 * 1024;
