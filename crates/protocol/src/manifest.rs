@@ -260,8 +260,14 @@ impl PluginManifest {
         if let Err(error) = PluginName::new(self.name.as_str()) {
             found.add("name", error.to_string());
         }
-        if self.version.is_empty() || self.version.len() > 64 || !self.version.bytes().all(|b| b.is_ascii_graphic()) {
-            let message = format!("{:?} is not a version; use a semantic version like \"1.0.0\"", shorten(&self.version));
+        if self.version.is_empty()
+            || self.version.len() > 64
+            || !self.version.bytes().all(|b| b.is_ascii_graphic())
+        {
+            let message = format!(
+                "{:?} is not a version; use a semantic version like \"1.0.0\"",
+                shorten(&self.version)
+            );
             found.add("version", message);
         }
         found.text("display_name", self.display_name.as_deref().unwrap_or_default());
