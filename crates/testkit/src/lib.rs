@@ -1,0 +1,8 @@
+//! What tests of the workspace share: an unruly plugin with a switch for every sin, and the specification's vectors.
+//!
+//! Nothing here is shipped, and nothing here knows the host or an SDK: a plugin that a test starts speaks the
+//! protocol by hand, so that a mistake in an SDK cannot hide a mistake in the host.
+
+pub mod behaviour;
+
+pub use behaviour::{Behaviour, Sin, Step};
