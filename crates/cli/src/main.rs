@@ -1,0 +1,3 @@
+//! The temps command.
+
+fn main() {}

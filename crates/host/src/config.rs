@@ -1,0 +1,93 @@
+//! What an operator can turn, with defaults, units and reasons.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of the host. [`HostConfig::for_places`] gives the defaults for a set of directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// Directories whose executables are plugins. The first is where the CLI installs.
+    pub plugins_dirs: Vec<PathBuf>,
+    /// Where the host keeps plugins' data, logs and the artifacts that it runs.
+    pub state_dir: PathBuf,
+    /// Where sockets live; 0700, and short, because a socket's path has at most 107 bytes.
+    pub run_dir: PathBuf,
+    /// Executable that answers as a launcher; `None` for the running program itself.
+    pub launcher: Option<PathBuf>,
+    /// What a plugin without declared permissions gets.
+    pub grants_default: GrantsDefault,
+    /// How long a plugin has for each handshake line.
+    pub handshake_timeout: Duration,
+    /// How long a plugin has between SIGTERM and SIGKILL.
+    pub stop_grace: Duration,
+    /// When and how often a plugin's health is asked for.
+    pub health: HealthPolicy,
+    /// How a crashed plugin comes back.
+    pub restart: RestartPolicy,
+}
+
+/// What a plugin without declared permissions gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantsDefault {
+    /// Its events, all read methods, and HTTPS to any public name; audited.
+    Allow,
+    /// Nothing: it is held until an operator grants.
+    Hold,
+}
+
+/// When and how often a plugin's health is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthPolicy {
+    /// Time between two questions.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Failures in a row after which the plugin is restarted.
+    pub failures: u32,
+}
+
+/// How a crashed plugin comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// First wait; each further crash doubles it.
+    pub backoff_min: Duration,
+    /// Longest wait.
+    pub backoff_max: Duration,
+    /// Time up after which the wait begins again at its minimum.
+    pub reset_after: Duration,
+    /// Crashes within `window` that put the plugin in quarantine; 0 turns quarantine off.
+    pub quarantine_after: u32,
+    /// The time in which crashes are counted.
+    pub window: Duration,
+    /// Time between two tries of a quarantined plugin.
+    pub half_open_every: Duration,
+}
+
+impl HostConfig {
+    /// The defaults for these places.
+    #[must_use]
+    pub fn for_places(plugins_dir: PathBuf, state_dir: PathBuf, run_dir: PathBuf) -> Self {
+        Self {
+            plugins_dirs: vec![plugins_dir],
+            state_dir,
+            run_dir,
+            launcher: None,
+            grants_default: GrantsDefault::Allow,
+            handshake_timeout: temps_protocol::limits::HANDSHAKE_TIMEOUT,
+            stop_grace: Duration::from_secs(10),
+            health: HealthPolicy {
+                interval: Duration::from_secs(10),
+                timeout: Duration::from_secs(2),
+                failures: 3,
+            },
+            restart: RestartPolicy {
+                backoff_min: Duration::from_millis(500),
+                backoff_max: Duration::from_secs(60),
+                reset_after: Duration::from_secs(60),
+                quarantine_after: 5,
+                window: Duration::from_secs(300),
+                half_open_every: Duration::from_secs(600),
+            },
+        }
+    }
+}

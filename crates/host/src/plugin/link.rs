@@ -1,0 +1,37 @@
+//! The link to a running plugin: what exists from the moment it is connected until it stops.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use temps_protocol::{Feature, PluginManifest, PluginName, Ready};
+use tokio_util::sync::CancellationToken;
+
+use crate::channel::ChannelHandle;
+use crate::secrets::Secret;
+
+/// What the proxy and the deliveries need of a running plugin. A new one is made for each start.
+#[derive(Debug)]
+pub struct Link {
+    /// Name of the plugin.
+    pub name: PluginName,
+    /// Which start this is, counted from 1 since the host started.
+    pub incarnation: u64,
+    /// Path of the plugin's socket.
+    pub socket: PathBuf,
+    /// Process ids (as the host sees them) that may answer on the socket are descendants of this one.
+    pub launcher_pid: u32,
+    /// The secret of this start; it proves to the plugin that a request comes from the host.
+    pub secret: Secret,
+    /// The manifest of this start.
+    pub manifest: Arc<PluginManifest>,
+    /// The ready line of this start.
+    pub ready: Arc<Ready>,
+    /// Features that both sides announced.
+    pub features: Vec<Feature>,
+    /// The channel; `None` for a plugin that has none.
+    pub channel: Option<ChannelHandle>,
+    /// Whether the plugin has a UI, as measured or declared.
+    pub has_ui: bool,
+    /// Cancelled when the plugin no longer takes new work (draining, stopped, crashed).
+    pub closed: CancellationToken,
+}

@@ -1,0 +1,63 @@
+//! Which plugins there are: name to handle, and a view of all of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use tokio::sync::watch;
+
+use crate::grants::Grants;
+use crate::plugin::{Link, PluginSnapshot};
+
+/// Everything that other rooms may use of one plugin.
+#[derive(Debug, Clone)]
+pub struct PluginHandle {
+    /// What the plugin looks like now.
+    pub view: watch::Receiver<Arc<PluginSnapshot>>,
+    /// The link while the plugin runs, `None` otherwise.
+    pub link: watch::Receiver<Option<Arc<Link>>>,
+    /// What the plugin may do now; a revocation shows here at once.
+    pub grants: watch::Receiver<Arc<Grants>>,
+}
+
+/// All plugins by name. Cheap to clone and to read.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    plugins: Arc<RwLock<BTreeMap<String, PluginHandle>>>,
+}
+
+impl Registry {
+    /// The handle of a plugin.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<PluginHandle> {
+        self.plugins.read().ok()?.get(name).cloned()
+    }
+
+    /// The link to a plugin that runs.
+    #[must_use]
+    pub fn link(&self, name: &str) -> Option<Arc<Link>> {
+        self.get(name)?.link.borrow().clone()
+    }
+
+    /// All plugins, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, PluginHandle)> {
+        self.plugins
+            .read()
+            .map(|map| map.iter().map(|(name, handle)| (name.clone(), handle.clone())).collect())
+            .unwrap_or_default()
+    }
+
+    /// Puts a plugin in, replacing one of the same name.
+    pub fn insert(&self, name: String, handle: PluginHandle) {
+        if let Ok(mut map) = self.plugins.write() {
+            map.insert(name, handle);
+        }
+    }
+
+    /// Takes a plugin out.
+    pub fn remove(&self, name: &str) {
+        if let Ok(mut map) = self.plugins.write() {
+            map.remove(name);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What temps keeps on disk, behind two doors.
+//!
+//! [`HostStore`] is what the plugin host needs: the event journal, deliveries, grants, names, inspections, the audit
+//! trail. [`PlatformStore`] is what the reference platform needs: projects, environments, deployments, tokens. Both
+//! doors open on one database, so that a change of the platform and its event are one transaction. SQL lives in this
+//! crate and nowhere else; the crate knows nothing of processes, sockets or HTTP.
+
+mod host;
+mod platform;
+pub mod sqlite;
+
+pub use host::*;
+pub use platform::*;
+
+/// Why the store could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk or the file system is full; nothing was written.
+    #[error("the database's disk is full; free some space, the next write will go through by itself")]
+    Full,
+    /// The database was written by a later version of temps.
+    #[error(
+        "the database has schema {found}, this version of temps knows up to {known}; use the newer temps"
+    )]
+    TooNew {
+        /// Schema version in the file.
+        found: u32,
+        /// Newest schema version that this build knows.
+        known: u32,
+    },
+    /// The database refused.
+    #[error("the database failed to {action}: {reason}")]
+    Database {
+        /// What was being done.
+        action: &'static str,
+        /// What the database said.
+        reason: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
