@@ -549,6 +549,13 @@ impl PluginManifestBuilder {
         self
     }
 
+    /// Asks to reach no host at all, instead of HTTPS to any public name.
+    #[must_use]
+    pub fn no_egress(mut self) -> Self {
+        self.manifest.egress = Some(Vec::new());
+        self
+    }
+
     /// Declares the plugin's configuration as a JSON Schema.
     #[must_use]
     pub fn config(mut self, schema: Value) -> Self {

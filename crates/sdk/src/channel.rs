@@ -1,0 +1,257 @@
+//! The plugin's end of the channel: questions to the platform, their answers, and events that come in.
+//!
+//! The host connects; the plugin accepts. There is one channel at a time: a new one takes the place of the old
+//! one, whose unanswered questions fail. Reading never waits for the handler of an event, only for room in the
+//! line of events, so that a handler can ask and be answered.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT};
+use temps_protocol::{ChannelError, HostFrame, Response};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::events::EventQueue;
+use crate::platform::PlatformError;
+
+/// Frames that wait to be written. There are never more questions than may be in flight.
+const OUTGOING_FRAMES: usize = MAX_REQUESTS_IN_FLIGHT;
+
+/// How long one frame may take to be written before the channel counts as lost.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the closing of a channel may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Frames that are not understood are logged at most this often.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+type Answer = Result<Value, ChannelError>;
+
+/// The place where the channel is, when there is one.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    state: Mutex<State>,
+    /// Counts changes of the state, for those who wait for a channel.
+    changes: watch::Sender<u64>,
+    in_flight: Semaphore,
+    next_id: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    link: Option<Link>,
+    /// Channels that there have been; the newest one has this number.
+    made: u64,
+    closed: bool,
+}
+
+/// One living connection. When it is dropped, everybody who waits on it is told.
+#[derive(Debug)]
+struct Link {
+    number: u64,
+    outgoing: mpsc::Sender<String>,
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+}
+
+impl Channel {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State::default()),
+            changes: watch::Sender::new(0),
+            in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state().link.is_some()
+    }
+
+    /// Asks `method` and waits for the answer, all within `limit`.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        params: Value,
+        limit: Duration,
+    ) -> Result<Value, PlatformError> {
+        let method = method.to_owned();
+        let deadline = Instant::now() + limit;
+        let late = |method| PlatformError::Timeout { method, waited: limit };
+        let Ok(_place) = timeout_at(deadline, self.in_flight.acquire()).await else {
+            return Err(late(method));
+        };
+        // Ids stay within 31 bits: some hosts read them as such.
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
+        let frame = json!({"type": "request", "id": id, "method": method, "params": params}).to_string();
+        if frame.len() > MAX_FRAME_BYTES {
+            return Err(PlatformError::TooLarge { method, bytes: frame.len() });
+        }
+        let Ok((number, outgoing, answer)) = timeout_at(deadline, self.enlist(id)).await else {
+            return Err(PlatformError::NoChannel { method, waited: limit });
+        };
+        let _enlisted = Enlisted { channel: self, number, id };
+        match timeout_at(deadline, outgoing.send(frame)).await {
+            Ok(Ok(())) => drop(outgoing),
+            Ok(Err(_)) => return Err(PlatformError::ChannelLost { method }),
+            Err(_) => return Err(late(method)),
+        }
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(error))) => Err(PlatformError::Refused { method, error }),
+            Ok(Err(_)) => Err(PlatformError::ChannelLost { method }),
+            Err(_) => Err(late(method)),
+        }
+    }
+
+    /// Waits for a channel and leaves word there that the answer to `id` is awaited.
+    async fn enlist(&self, id: u64) -> (u64, mpsc::Sender<String>, oneshot::Receiver<Answer>) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            if let Some(link) = &mut self.state().link {
+                let (sender, receiver) = oneshot::channel();
+                link.waiting.insert(id, sender);
+                return (link.number, link.outgoing.clone(), receiver);
+            }
+            // The sender lives as long as this channel, so this cannot fail; if it did, waiting is still right.
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Serves one connection until it is lost, replaced by a newer one, or the plugin ends.
+    pub(crate) async fn serve(&self, socket: WebSocket, events: &EventQueue) {
+        let Some((number, outgoing)) = self.attach() else { return };
+        tracing::debug!(number, "the host made a channel");
+        let (mut sink, stream) = socket.split();
+        let reason = tokio::select! {
+            reason = write(&mut sink, outgoing) => reason,
+            reason = self.read(number, stream, events) => reason,
+        };
+        self.detach(number);
+        let _ = timeout(CLOSE_TIMEOUT, sink.close()).await;
+        tracing::info!(number, "the channel ended: {reason}");
+    }
+
+    fn attach(&self) -> Option<(u64, mpsc::Receiver<String>)> {
+        let mut state = self.state();
+        if state.closed {
+            return None;
+        }
+        let (outgoing, frames) = mpsc::channel(OUTGOING_FRAMES);
+        state.made += 1;
+        let number = state.made;
+        // Dropping the old link ends its writer and fails its questions.
+        state.link = Some(Link { number, outgoing, waiting: HashMap::new() });
+        drop(state);
+        self.changes.send_modify(|count| *count += 1);
+        Some((number, frames))
+    }
+
+    fn detach(&self, number: u64) {
+        let mut state = self.state();
+        if state.link.as_ref().is_some_and(|link| link.number == number) {
+            state.link = None;
+        }
+    }
+
+    /// Ends the channel and accepts no other.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.link = None;
+    }
+
+    async fn read(&self, number: u64, mut stream: SplitStream<WebSocket>, events: &EventQueue) -> String {
+        let mut complaints = Complaints::default();
+        while let Some(message) = stream.next().await {
+            match message {
+                Ok(Message::Text(text)) => match serde_json::from_str::<HostFrame>(&text) {
+                    Ok(HostFrame::Response(response)) => self.answered(number, response, &mut complaints),
+                    // An error means that the plugin is ending; the host sends the event again to the next start.
+                    Ok(HostFrame::Event { event }) => {
+                        let _ = events.push(event, text.len(), None).await;
+                    }
+                    Err(e) => complaints.add(&format!("a frame that cannot be read: {e}")),
+                },
+                // Pings are answered by the WebSocket itself, after everything that came before them was read.
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(Message::Binary(_)) => complaints.add("a binary frame"),
+                Ok(Message::Close(_)) => return "the host closed it".to_owned(),
+                Err(e) => return e.to_string(),
+            }
+        }
+        "the connection was lost".to_owned()
+    }
+
+    fn answered(&self, number: u64, response: Response, complaints: &mut Complaints) {
+        let waiting = response.id.as_u64().and_then(|id| {
+            let mut state = self.state();
+            state.link.as_mut().filter(|link| link.number == number)?.waiting.remove(&id)
+        });
+        let Some(waiting) = waiting else {
+            complaints.add("an answer that nobody waits for");
+            return;
+        };
+        let answer = match response.error {
+            Some(error) => Err(error),
+            None => Ok(response.result.unwrap_or_default()),
+        };
+        let _ = waiting.send(answer);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn write(sink: &mut SplitSink<WebSocket, Message>, mut frames: mpsc::Receiver<String>) -> String {
+    while let Some(frame) = frames.recv().await {
+        match timeout(WRITE_TIMEOUT, sink.send(Message::Text(frame.into()))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return e.to_string(),
+            Err(_) => return format!("the host read nothing for {} s", WRITE_TIMEOUT.as_secs()),
+        }
+    }
+    "a newer one took its place, or the plugin ends".to_owned()
+}
+
+/// Removes the mark of a question when the one who asked stops waiting, for whatever reason.
+struct Enlisted<'a> {
+    channel: &'a Channel,
+    number: u64,
+    id: u64,
+}
+
+impl Drop for Enlisted<'_> {
+    fn drop(&mut self) {
+        if let Some(link) = self.channel.state().link.as_mut().filter(|link| link.number == self.number) {
+            link.waiting.remove(&self.id);
+        }
+    }
+}
+
+/// Counts frames that were not understood, and logs them once in a while.
+#[derive(Default)]
+struct Complaints {
+    count: u64,
+    logged: Option<Instant>,
+}
+
+impl Complaints {
+    fn add(&mut self, what: &str) {
+        self.count += 1;
+        if self.logged.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
+            self.logged = Some(Instant::now());
+            tracing::warn!(count = self.count, "the host sent {what}; it is ignored");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Events on their way from the wire to the plugin's handler: a bounded line, and one thread that works it off.
+//!
+//! The thread is separate so that a handler may block, or wait for an answer of the platform, while the
+//! plugin's routes, health and channel go on. Events are handled in the order in which they came, one at a time.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use temps_protocol::PluginEvent;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::context::PluginContext;
+use crate::log::describe;
+use crate::plugin::SharedPlugin;
+
+/// Most events that wait at once. A host stops at this number of unsettled events itself.
+pub(crate) const MAX_WAITING_EVENTS: usize = 10_000;
+
+/// Most bytes of waiting events, as they stood on the wire. A host stops there itself.
+pub(crate) const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long one event may be worked on. A handler that hangs must not hold back the others for ever.
+pub(crate) const HANDLING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How the handling of one event ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The handler returned without an error.
+    Handled,
+    /// The handler returned an error, panicked, or took too long; the text says which.
+    Failed(String),
+}
+
+/// Told after each event how it ended: its id and the outcome. Confirmations to the host hook in here.
+pub(crate) type Observer = Arc<dyn Fn(&str, &Outcome) + Send + Sync>;
+
+/// The plugin is ending, so nothing more is taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closed;
+
+struct Waiting {
+    event: PluginEvent,
+    done: Option<oneshot::Sender<Outcome>>,
+    /// Given back when the event leaves the line.
+    _room: OwnedSemaphorePermit,
+}
+
+/// The line of events.
+#[derive(Debug)]
+pub(crate) struct EventQueue {
+    entrance: Mutex<Option<mpsc::Sender<Waiting>>>,
+    room: Arc<Semaphore>,
+}
+
+impl EventQueue {
+    /// Makes the line and starts the thread that works it off once `started` turns true.
+    ///
+    /// The receiver resolves when the thread has ended, which it does after [`close`](Self::close).
+    pub(crate) fn start(
+        plugin: SharedPlugin,
+        ctx: PluginContext,
+        started: watch::Receiver<bool>,
+        observer: Observer,
+    ) -> std::io::Result<(Arc<Self>, oneshot::Receiver<()>)> {
+        let (entrance, line) = mpsc::channel(MAX_WAITING_EVENTS);
+        let (ended, end) = oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::Builder::new().name("events".into()).spawn(move || {
+            runtime.block_on(work(plugin, ctx, line, started, observer));
+            let _ = ended.send(());
+        })?;
+        let room = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
+        Ok((Arc::new(Self { entrance: Mutex::new(Some(entrance)), room }), end))
+    }
+
+    /// Puts an event of `bytes` bytes at the end of the line, waiting for room if need be.
+    ///
+    /// `done` is told how its handling ended.
+    ///
+    /// # Errors
+    /// [`Closed`] when the plugin is ending.
+    pub(crate) async fn push(
+        &self,
+        event: PluginEvent,
+        bytes: usize,
+        done: Option<oneshot::Sender<Outcome>>,
+    ) -> Result<(), Closed> {
+        let entrance = self.entrance.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Closed)?;
+        let bytes = u32::try_from(bytes.clamp(1, MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| Closed)?;
+        entrance.send(Waiting { event, done, _room: room }).await.map_err(|_| Closed)
+    }
+
+    /// Takes in nothing more; what is in the line is still handled.
+    pub(crate) fn close(&self) {
+        self.entrance.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.room.close();
+    }
+}
+
+async fn work(
+    plugin: SharedPlugin,
+    ctx: PluginContext,
+    mut line: mpsc::Receiver<Waiting>,
+    mut started: watch::Receiver<bool>,
+    observer: Observer,
+) {
+    // An error means that the start failed; whatever waits is dropped, and the host sends it again.
+    if started.wait_for(|started| *started).await.is_err() {
+        return;
+    }
+    while let Some(Waiting { event, done, _room }) = line.recv().await {
+        let (id, event_type) = (event.id.clone(), event.event_type.clone());
+        let outcome = handle(&plugin, &ctx, event).await;
+        if let Outcome::Failed(reason) = &outcome {
+            tracing::error!(event_id = id, event_type, "the event was not handled: {reason}");
+        }
+        observer(&id, &outcome);
+        if let Some(done) = done {
+            let _ = done.send(outcome);
+        }
+    }
+}
+
+async fn handle(plugin: &SharedPlugin, ctx: &PluginContext, event: PluginEvent) -> Outcome {
+    let handling = AssertUnwindSafe(async { plugin.handle_event(ctx, event).await }).catch_unwind();
+    match tokio::time::timeout(HANDLING_TIMEOUT, handling).await {
+        Ok(Ok(Ok(()))) => Outcome::Handled,
+        Ok(Ok(Err(error))) => Outcome::Failed(error.to_string()),
+        Ok(Err(panic)) => Outcome::Failed(format!("the handler panicked: {}", describe(&*panic))),
+        Err(_) => Outcome::Failed(format!("the handler took longer than {} s", HANDLING_TIMEOUT.as_secs())),
+    }
+}
