@@ -8,6 +8,7 @@ use tokio::sync::broadcast;
 
 use crate::audit::Audit;
 use crate::config::HostConfig;
+use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::plugin::PluginSnapshot;
 use crate::registry::Registry;
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn HostStore>,
     pub(crate) registry: Registry,
     pub(crate) audit: Audit,
+    pub(crate) metrics: Metrics,
 }
 
 /// A running plugin host. Cheap to clone; [`PluginHost::shutdown`] ends it for all clones.
@@ -131,6 +133,7 @@ impl PluginHostBuilder {
             store: self.store.ok_or(BuildError::Missing("a store"))?,
             registry: Registry::default(),
             audit: Audit::default(),
+            metrics: Metrics::default(),
         };
         Ok(PluginHost { shared })
     }
@@ -304,7 +307,7 @@ impl PluginHost {
     /// Metrics in the Prometheus text format.
     #[must_use]
     pub fn metrics(&self) -> String {
-        String::new()
+        self.shared.metrics.encode()
     }
 
     /// The store that the host was built with.

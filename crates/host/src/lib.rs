@@ -10,6 +10,7 @@ pub mod config;
 pub mod events;
 pub mod grants;
 pub mod host;
+pub mod metrics;
 pub mod platform;
 pub mod plugin;
 pub mod proxy;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use temps_protocol::{Feature, PluginManifest, PluginName, Ready};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::channel::ChannelHandle;
 use crate::secrets::Secret;
@@ -34,4 +35,6 @@ pub struct Link {
     pub has_ui: bool,
     /// Cancelled when the plugin no longer takes new work (draining, stopped, crashed).
     pub closed: CancellationToken,
+    /// Who works with the plugin holds a token of it (`work.token()`), so that a stop can wait until they are done.
+    pub work: TaskTracker,
 }

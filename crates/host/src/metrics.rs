@@ -1,0 +1,145 @@
+//! Metrics of the host in the Prometheus text format.
+//!
+//! Each room gets the typed families that it feeds; nothing here measures anything by itself. Labels hold plugin names and
+//! closed lists of words only, so the number of series is bounded by the number of plugins.
+
+use std::sync::{Arc, Mutex};
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds of the latency buckets in seconds: from a call over a local socket to a slow page.
+const LATENCY_BUCKETS: [f64; 12] =
+    [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
+
+/// Names a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfPlugin {
+    /// Name of the plugin.
+    pub plugin: String,
+}
+
+/// Names a plugin and one word of a closed list.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfPluginAnd {
+    /// Name of the plugin.
+    pub plugin: String,
+    /// What the metric is split by: a state, a direction, an outcome, a status class.
+    pub kind: &'static str,
+}
+
+type Latency = Family<OfPlugin, Histogram, fn() -> Histogram>;
+
+/// The families that rooms feed. Cheap to clone; all clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// 1 for the state that the plugin is in (`kind`), 0 for those that it was in before.
+    pub plugin_state: Family<OfPluginAnd, Gauge>,
+    /// Starts since the host started.
+    pub plugin_starts: Family<OfPlugin, Counter>,
+    /// Crashes since the host started.
+    pub plugin_crashes: Family<OfPlugin, Counter>,
+    /// Log lines that were dropped because a plugin wrote too many.
+    pub log_lines_dropped: Family<OfPlugin, Counter>,
+    /// Events that the journal took.
+    pub events_published: Counter,
+    /// Delivery attempts by outcome (`kind`): `settled`, `failed`, `dead`.
+    pub deliveries: Family<OfPluginAnd, Counter>,
+    /// Seconds from sending an event to the proof that it was handled.
+    pub delivery_seconds: Latency,
+    /// Channel frames by `kind`: `in`, `out`, `refused`.
+    pub channel_frames: Family<OfPluginAnd, Counter>,
+    /// Data calls by outcome (`kind`): `ok`, or the code of the error.
+    pub channel_calls: Family<OfPluginAnd, Counter>,
+    /// Proxied requests by class of the answer (`kind`): `2xx` to `5xx`, `refused`.
+    pub proxy_requests: Family<OfPluginAnd, Counter>,
+    /// Seconds from a proxied request to the first byte of its answer.
+    pub proxy_seconds: Latency,
+    registry: Arc<Mutex<Registry>>,
+}
+
+fn latency() -> Histogram {
+    Histogram::new(LATENCY_BUCKETS)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            plugin_state: Family::default(),
+            plugin_starts: Family::default(),
+            plugin_crashes: Family::default(),
+            log_lines_dropped: Family::default(),
+            events_published: Counter::default(),
+            deliveries: Family::default(),
+            delivery_seconds: Family::new_with_constructor(latency),
+            channel_frames: Family::default(),
+            channel_calls: Family::default(),
+            proxy_requests: Family::default(),
+            proxy_seconds: Family::new_with_constructor(latency),
+            registry: Arc::new(Mutex::new(Registry::with_prefix("temps"))),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&self) {
+        let Ok(mut registry) = self.registry.lock() else { return };
+        let r = &mut *registry;
+        r.register("plugin_state", "1 for the state that a plugin is in", self.plugin_state.clone());
+        r.register("plugin_starts", "Starts of a plugin", self.plugin_starts.clone());
+        r.register("plugin_crashes", "Crashes of a plugin", self.plugin_crashes.clone());
+        r.register("log_lines_dropped", "Log lines over a plugin's rate", self.log_lines_dropped.clone());
+        r.register("events_published", "Events that the journal took", self.events_published.clone());
+        r.register("deliveries", "Delivery attempts by outcome", self.deliveries.clone());
+        r.register("delivery_seconds", "From sending to handled", self.delivery_seconds.clone());
+        r.register("channel_frames", "Channel frames by direction", self.channel_frames.clone());
+        r.register("channel_calls", "Data calls by outcome", self.channel_calls.clone());
+        r.register("proxy_requests", "Proxied requests by answer", self.proxy_requests.clone());
+        r.register("proxy_seconds", "From request to first byte", self.proxy_seconds.clone());
+    }
+
+    /// Labels for a family that is split by plugin.
+    #[must_use]
+    pub fn of(plugin: &str) -> OfPlugin {
+        OfPlugin { plugin: plugin.to_owned() }
+    }
+
+    /// Labels for a family that is split by plugin and one word of a closed list.
+    #[must_use]
+    pub fn of_and(plugin: &str, kind: &'static str) -> OfPluginAnd {
+        OfPluginAnd { plugin: plugin.to_owned(), kind }
+    }
+
+    /// Everything, in the text format that Prometheus reads.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        if let Ok(registry) = self.registry.lock()
+            && let Err(error) = encode(&mut text, &registry)
+        {
+            tracing::warn!(%error, "the metrics could not be written");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_room_counts_is_in_the_text() {
+        let metrics = Metrics::default();
+        metrics.clone().plugin_starts.get_or_create(&Metrics::of("hello")).inc();
+        metrics.proxy_requests.get_or_create(&Metrics::of_and("hello", "2xx")).inc();
+        let text = metrics.encode();
+        assert!(text.contains("temps_plugin_starts_total{plugin=\"hello\"} 1"), "{text}");
+        assert!(text.contains("temps_proxy_requests_total{plugin=\"hello\",kind=\"2xx\"} 1"), "{text}");
+    }
+}
