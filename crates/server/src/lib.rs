@@ -3,3 +3,4 @@
 //! It is the only crate that knows status codes. It prints nothing: what a person should read is returned.
 
 pub mod api;
+pub mod config;

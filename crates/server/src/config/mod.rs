@@ -1,0 +1,406 @@
+//! What the daemon is set to: defaults, then the file, then the environment, then the command line.
+//!
+//! Every setting is checked before anything starts, and a mistake is named with its file, its line and what was
+//! probably meant. Nothing is accepted that does nothing. This module reads; it changes nothing on disk.
+
+mod file;
+mod places;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use temps_host::HostConfig;
+use temps_host::config::{GrantsDefault, HealthPolicy, RestartPolicy};
+
+pub use places::Places;
+
+/// Port that the daemon listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 6160;
+
+/// Where the daemon listens unless told otherwise: this machine only.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
+
+/// Everything that the daemon is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Directories and files.
+    pub places: Places,
+    /// Address that is listened on.
+    pub listen: SocketAddr,
+    /// How browsers reach the daemon when that is not `http://` and the address, without a trailing slash.
+    pub public_url: Option<String>,
+    /// More `Host` names that are ours, each `name` or `name:port`.
+    pub allowed_hosts: Vec<String>,
+    /// Whether `/metrics` answers without a token.
+    pub metrics_public: bool,
+    /// What a plugin without declared permissions gets.
+    pub grants_default: GrantsDefault,
+    /// How long a plugin has between SIGTERM and SIGKILL.
+    pub stop_grace: Duration,
+    /// When and how often a plugin's health is asked for.
+    pub health: HealthPolicy,
+    /// How a crashed plugin comes back.
+    pub restart: RestartPolicy,
+    /// How deployments are probed.
+    pub probe: ProbePolicy,
+    /// Executable that answers as a launcher; `None` for the running program.
+    pub launcher: Option<PathBuf>,
+    /// Whether the demonstration runs: a local site, deployed again and again.
+    pub demo: bool,
+}
+
+/// How the daemon asks a deployment's URL whether it is healthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbePolicy {
+    /// Time between two questions.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// How long a deployment has to become ready, and then to become healthy, before it has failed.
+    pub give_up_after: Duration,
+    /// How long it must have stayed healthy to have succeeded.
+    pub healthy_for: Duration,
+}
+
+impl Default for ProbePolicy {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(5),
+            give_up_after: Duration::from_secs(300),
+            healthy_for: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the command line says; whatever is `None` (or `false`, or empty) says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--config`: the file to read; it must exist then.
+    pub config_file: Option<PathBuf>,
+    /// `--listen`.
+    pub listen: Option<SocketAddr>,
+    /// `--plugins-dir`, once or more; replaces all others.
+    pub plugins_dirs: Vec<PathBuf>,
+    /// `--public-url`.
+    pub public_url: Option<String>,
+    /// `--demo`.
+    pub demo: bool,
+    /// Executable that answers as a launcher.
+    pub launcher: Option<PathBuf>,
+}
+
+/// Everything outside the file that settings come from. A value, so that tests need no environment of their own.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// The environment's variables.
+    pub env: BTreeMap<String, String>,
+    /// Whether the daemon runs as root.
+    pub root: bool,
+    /// What the command line says.
+    pub overrides: Overrides,
+}
+
+impl Surroundings {
+    /// This process's surroundings, with what its command line says. `root` is whether the effective user id is 0.
+    #[must_use]
+    pub fn of_process(root: bool, overrides: Overrides) -> Self {
+        let env = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name.starts_with("TEMPS_") || name == "HOME")
+            .collect();
+        Self { env, root, overrides }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file exists and cannot be read, or was named and does not exist.
+    #[error("cannot read the settings in {}: {reason}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// A line of the file is wrong.
+    #[error("{}:{line}: {message}", file.display())]
+    InFile {
+        /// The file.
+        file: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// A value of the environment or the command line is wrong.
+    #[error("{source_name}: {message}")]
+    InValue {
+        /// The variable, the flag or the setting.
+        source_name: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// Neither `TEMPS_HOME` nor `HOME` says where things are kept.
+    #[error("neither TEMPS_HOME nor HOME is set; set TEMPS_HOME to the directory that temps may use")]
+    NoHome,
+}
+
+impl Config {
+    /// Puts the settings together: defaults, then the file, then `TEMPS_*` variables, then the command line.
+    ///
+    /// Variables: `TEMPS_HOME` (all places below one directory), `TEMPS_CONFIG` (the file), `TEMPS_LISTEN`, `TEMPS_PUBLIC_URL`,
+    /// `TEMPS_ALLOWED_HOSTS` and `TEMPS_PLUGINS_DIRS` (separated by commas and colons), `TEMPS_GRANTS_DEFAULT`, `TEMPS_LAUNCHER`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first mistake.
+    pub fn load(from: &Surroundings) -> Result<Self, ConfigError> {
+        let mut places = Places::find(&from.env, from.root)?;
+        let named =
+            from.overrides.config_file.clone().or_else(|| from.env.get("TEMPS_CONFIG").map(PathBuf::from));
+        let must_exist = named.is_some();
+        if let Some(file) = named {
+            places.config_file = file;
+        }
+        let mut config = Self::defaults(places);
+        file::read(&mut config, must_exist)?;
+        config.take_environment(&from.env)?;
+        config.take_overrides(&from.overrides)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The defaults for these places.
+    #[must_use]
+    pub fn defaults(places: Places) -> Self {
+        let host = HostConfig::for_places(PathBuf::new(), PathBuf::new(), PathBuf::new());
+        Self {
+            places,
+            listen: DEFAULT_LISTEN,
+            public_url: None,
+            allowed_hosts: Vec::new(),
+            metrics_public: false,
+            grants_default: host.grants_default,
+            stop_grace: host.stop_grace,
+            health: host.health,
+            restart: host.restart,
+            probe: ProbePolicy::default(),
+            launcher: None,
+            demo: false,
+        }
+    }
+
+    /// The plugin host's share of the settings.
+    #[must_use]
+    pub fn host_config(&self) -> HostConfig {
+        let mut host = HostConfig::for_places(
+            PathBuf::new(),
+            self.places.state_dir.clone(),
+            self.places.run_dir.clone(),
+        );
+        host.plugins_dirs = self.places.plugins_dirs.clone();
+        host.launcher = self.launcher.clone();
+        host.grants_default = self.grants_default;
+        host.stop_grace = self.stop_grace;
+        host.health = self.health;
+        host.restart = self.restart;
+        host
+    }
+
+    fn take_environment(&mut self, env: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+        let wrong =
+            |name: &str, message: String| ConfigError::InValue { source_name: name.to_owned(), message };
+        if let Some(text) = env.get("TEMPS_LISTEN") {
+            self.listen = parse_listen(text).map_err(|message| wrong("TEMPS_LISTEN", message))?;
+        }
+        if let Some(text) = env.get("TEMPS_PUBLIC_URL") {
+            self.public_url = Some(text.clone());
+        }
+        if let Some(text) = env.get("TEMPS_ALLOWED_HOSTS") {
+            self.allowed_hosts =
+                text.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned).collect();
+        }
+        if let Some(text) = env.get("TEMPS_PLUGINS_DIRS") {
+            self.places.plugins_dirs = std::env::split_paths(text).collect();
+        }
+        if let Some(text) = env.get("TEMPS_GRANTS_DEFAULT") {
+            self.grants_default =
+                parse_grants_default(text).map_err(|message| wrong("TEMPS_GRANTS_DEFAULT", message))?;
+        }
+        if let Some(text) = env.get("TEMPS_LAUNCHER") {
+            self.launcher = Some(PathBuf::from(text));
+        }
+        Ok(())
+    }
+
+    fn take_overrides(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
+        if let Some(listen) = overrides.listen {
+            self.listen = listen;
+        }
+        if !overrides.plugins_dirs.is_empty() {
+            self.places.plugins_dirs = overrides.plugins_dirs.clone();
+        }
+        if let Some(url) = &overrides.public_url {
+            self.public_url = Some(url.clone());
+        }
+        if let Some(launcher) = &overrides.launcher {
+            self.launcher = Some(launcher.clone());
+        }
+        self.demo |= overrides.demo;
+        Ok(())
+    }
+
+    /// Checks what cannot be checked value by value.
+    fn check(&mut self) -> Result<(), ConfigError> {
+        let wrong =
+            |name: &str, message: String| ConfigError::InValue { source_name: name.to_owned(), message };
+        if let Some(url) = &mut self.public_url {
+            *url = check_public_url(url).map_err(|message| wrong("public_url", message))?;
+        }
+        for host in &self.allowed_hosts {
+            check_host(host).map_err(|message| wrong("allowed_hosts", message))?;
+        }
+        if self.places.plugins_dirs.is_empty() {
+            return Err(wrong("plugins_dirs", "names no directory; leave it out for the default".into()));
+        }
+        if let Some(relative) = self.places.plugins_dirs.iter().find(|dir| !dir.is_absolute()) {
+            let message = format!("{} must begin with \"/\"", relative.display());
+            return Err(wrong("plugins_dirs", message));
+        }
+        if self.restart.backoff_min > self.restart.backoff_max {
+            return Err(wrong("restart.backoff_min", "is longer than restart.backoff_max".into()));
+        }
+        if self.probe.healthy_for >= self.probe.give_up_after {
+            return Err(wrong("probe.healthy_for", "must be shorter than probe.give_up_after".into()));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    Err(format!("{text:?} is not an address with a port; write for example \"127.0.0.1:{DEFAULT_PORT}\""))
+}
+
+pub(crate) fn parse_grants_default(text: &str) -> Result<GrantsDefault, String> {
+    match text {
+        "allow" => Ok(GrantsDefault::Allow),
+        "hold" => Ok(GrantsDefault::Hold),
+        other => Err(format!("{other:?} is not a policy; it is \"allow\" or \"hold\"")),
+    }
+}
+
+/// Checks a URL that browsers use, and takes its trailing slash away.
+fn check_public_url(text: &str) -> Result<String, String> {
+    let url: http::Uri =
+        text.parse().map_err(|_| format!("{text:?} is not a URL like \"https://temps.example.com\""))?;
+    let plain = matches!(url.scheme_str(), Some("http" | "https"))
+        && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        && matches!(url.path(), "" | "/")
+        && url.query().is_none();
+    if !plain {
+        return Err(format!(
+            "{text:?} must be http:// or https:// and a host, without a path, because the daemon's paths begin at the root"
+        ));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn check_host(text: &str) -> Result<(), String> {
+    let authority: Option<http::uri::Authority> = text.parse().ok();
+    match authority {
+        Some(authority) if !text.contains('@') && !authority.host().contains('*') => Ok(()),
+        _ => Err(format!(
+            "{text:?} is not a host name like \"temps.example.com\" or \"temps.example.com:8443\""
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn surroundings(dir: &std::path::Path, file: &str) -> Surroundings {
+        std::fs::write(dir.join("temps.toml"), file).unwrap();
+        let env = BTreeMap::from([("TEMPS_HOME".to_owned(), dir.display().to_string())]);
+        Surroundings { env, ..Surroundings::default() }
+    }
+
+    #[test]
+    fn the_command_line_beats_the_environment_which_beats_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut from = surroundings(dir.path(), "listen = \"127.0.0.1:1\"\n[grants]\ndefault = \"hold\"\n");
+        assert_eq!(Config::load(&from).unwrap().listen.port(), 1);
+        assert_eq!(Config::load(&from).unwrap().grants_default, GrantsDefault::Hold);
+        from.env.insert("TEMPS_LISTEN".into(), "127.0.0.1:2".into());
+        assert_eq!(Config::load(&from).unwrap().listen.port(), 2);
+        from.overrides.listen = Some("127.0.0.1:3".parse().unwrap());
+        assert_eq!(Config::load(&from).unwrap().listen.port(), 3);
+    }
+
+    #[test]
+    fn only_this_machine_is_listened_to_unless_told_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::load(&surroundings(dir.path(), "")).unwrap();
+        assert!(config.listen.ip().is_loopback());
+        assert_eq!(config.grants_default, GrantsDefault::Allow);
+    }
+
+    #[test]
+    fn a_misspelled_key_is_refused_with_its_line_and_what_was_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let error =
+            Config::load(&surroundings(dir.path(), "# mine\n[health]\nintervall = \"5s\"\n")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("temps.toml:3: "), "{text}");
+        assert!(text.contains("`intervall`") && text.contains("`interval`"), "{text}");
+    }
+
+    #[test]
+    fn settings_that_would_do_nothing_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Config::load(&surroundings(dir.path(), "[limits]\nmemory = \"1G\"\n")).unwrap_err();
+        assert!(error.to_string().contains("temps.toml:1: "), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_its_line_and_an_example() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, line, expected) in [
+            ("\nlisten = \"here\"\n", 2, "127.0.0.1:6160"),
+            ("[restart]\nbackoff_min = \"soon\"\n", 2, "500ms"),
+            ("[grants]\n\ndefault = \"maybe\"\n", 3, "hold"),
+            ("[health]\nfailures = 0\n", 2, "at least 1"),
+            ("listen = \n", 1, ""),
+        ] {
+            let text = Config::load(&surroundings(dir.path(), file)).unwrap_err().to_string();
+            assert!(text.contains(&format!("temps.toml:{line}: ")), "{file:?}: {text}");
+            assert!(text.contains(expected), "{file:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = "[restart]\nbackoff_min = \"10s\"\nbackoff_max = \"1s\"\n";
+        assert!(Config::load(&surroundings(dir.path(), file)).is_err());
+        assert!(Config::load(&surroundings(dir.path(), "public_url = \"https://a.example/path\"")).is_err());
+        assert!(Config::load(&surroundings(dir.path(), "plugins_dirs = [\"here\"]")).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut from = surroundings(dir.path(), "");
+        from.overrides.config_file = Some(dir.path().join("other.toml"));
+        assert!(matches!(Config::load(&from), Err(ConfigError::Unreadable { .. })));
+    }
+}
