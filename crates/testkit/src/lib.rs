@@ -4,5 +4,7 @@
 //! protocol by hand, so that a mistake in an SDK cannot hide a mistake in the host.
 
 pub mod behaviour;
+pub mod skip;
 
 pub use behaviour::{Behaviour, Sin, Step};
+pub use skip::skip;

@@ -1,0 +1,79 @@
+//! Applies the house rules to this checkout. A failure names the place and what to do.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use temps_house::{arrows, sources};
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout is there")
+}
+
+fn none(problems: &[String]) {
+    assert!(problems.is_empty(), "\n  {}\n", problems.join("\n  "));
+}
+
+fn judged(rule: impl Fn(&[sources::Source]) -> Vec<String>) {
+    let sources = sources::read(&checkout()).expect("the checkout can be read");
+    assert!(
+        sources.iter().any(|source| source.path == "crates/protocol/src/lib.rs"),
+        "the sources were not found"
+    );
+    none(&rule(&sources));
+}
+
+#[test]
+fn crate_arrows_only_fall() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .current_dir(checkout())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = arrows::read(&serde_json::from_slice(&output.stdout).unwrap());
+    assert!(found.len() > 20, "the workspace's dependencies were not found");
+    none(&arrows::judge(&found));
+}
+
+#[test]
+fn every_rust_file_begins_with_module_docs() {
+    judged(sources::without_module_docs);
+}
+
+#[test]
+fn no_file_has_a_name_that_says_nothing() {
+    judged(sources::with_empty_names);
+}
+
+#[test]
+fn the_host_starts_processes_in_one_place() {
+    judged(sources::starting_processes);
+}
+
+#[test]
+fn sql_lives_in_the_store() {
+    judged(sources::sql_outside_the_store);
+}
+
+#[test]
+fn unsafe_code_lives_in_the_sandbox() {
+    judged(sources::unsafe_outside_the_sandbox);
+}
+
+#[test]
+fn lints_are_expected_with_a_reason() {
+    judged(sources::silenced_lints);
+}
+
+#[test]
+fn every_crate_takes_the_lints() {
+    judged(sources::without_lints);
+}
+
+#[test]
+fn no_file_names_a_path_of_one_machine() {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let prefixes = sources::machine_prefixes(&checkout(), home.as_deref());
+    judged(|all| sources::machine_paths(all, &prefixes));
+}
