@@ -1,0 +1,33 @@
+# The commands of this project. `make help` lists them; scripts/ holds what they do.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help run test setup fmt lint bench clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: ## Start the daemon with two plugins and a demonstration (Ctrl-C ends everything)
+	@scripts/setup.sh run
+	@scripts/run.sh
+
+test: ## Check everything: format, lints, tests of every kind, documentation
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+setup: ## Install (as root) or list (otherwise) what the other commands need
+	@scripts/setup.sh
+
+fmt: ## Format the Rust code
+	@cargo fmt --all
+
+lint: ## Only the format check and the lints
+	@scripts/test.sh fmt clippy
+
+bench: ## Measure latency, throughput and memory on this machine
+	@scripts/setup.sh run
+	@scripts/bench.sh
+
+clean: ## Remove build results and the run-time home of `make run`
+	@cargo clean
+	@rm -rf .dev tests/browser/node_modules

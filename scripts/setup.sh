@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Makes sure that what a command needs is there: setup.sh [run|test]; without a word, everything.
+#
+# As root on Debian it installs what is missing. As an ordinary user it lists what is missing, with the one command that
+# brings it, and fails. When nothing is missing it takes well under two seconds and says nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PURPOSE=${1:-all}
+RUST_MINIMUM=1.95
+NODE_MINIMUM=20
+PYTHON_MINIMUM=3.9
+# Folders with an npm lock file, whose packages the tests need.
+NPM_FOLDERS=(tests/browser)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# at_least HAVE WANT: whether version HAVE is WANT or later.
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+packages=()   # Debian packages that are missing
+tools=()      # toolchains that are missing, with what to do
+
+# need COMMAND PACKAGE: the Debian package that brings a command.
+need() { has "$1" || packages+=("$2"); }
+
+# toolchain NAME COMMAND HAVE WANT HINT: a toolchain in a version that is recent enough.
+toolchain() {
+  if ! has "$2"; then
+    tools+=("$1 $4 or later is missing: $5")
+  elif ! at_least "$3" "$4"; then
+    tools+=("$1 $3 is too old, $4 or later is needed: $5")
+  fi
+}
+
+check_run() {
+  need cc build-essential
+  need unshare util-linux
+  need curl curl
+  toolchain Rust cargo "$(rustc --version 2>/dev/null | cut -d' ' -f2)" "$RUST_MINIMUM" \
+    "install it from rustup.rs, then open a new shell"
+}
+
+check_test() {
+  need ps procps
+  need chromium chromium
+  local extra
+  for extra in clippy:cargo-clippy rustfmt:cargo-fmt; do
+    has "${extra#*:}" || tools+=("${extra%%:*} is missing: run \`rustup component add ${extra%%:*}\`")
+  done
+  toolchain Python python3 "$(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null || true)" \
+    "$PYTHON_MINIMUM" "install it with your system's packages (Debian: python3)"
+  toolchain Node node "$(node --version 2>/dev/null | tr -d v || true)" "$NODE_MINIMUM" "install it from nodejs.org"
+  has npm || tools+=("npm is missing: it comes with Node from nodejs.org (Debian: npm)")
+  if [ -d sdks/go ]; then
+    has go || tools+=("Go is missing: install it from go.dev")
+  fi
+}
+
+install_packages() {
+  [ ${#packages[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" = 0 ] && has apt-get; then
+    say "installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null 2>&1 && return 0
+    # An old or empty package list is the usual reason; then once more, and loud.
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+  elif has apt-get; then
+    tools+=("Debian packages are missing, this brings them: sudo apt-get install -y --no-install-recommends ${packages[*]}")
+  else
+    tools+=("these are missing, under their Debian names: ${packages[*]}; install them with your system's packages")
+  fi
+}
+
+# An npm folder is up to date when its lock file is the one that was installed last.
+install_npm() {
+  local folder stamp
+  for folder in "${NPM_FOLDERS[@]}"; do
+    [ -f "$folder/package-lock.json" ] || continue
+    stamp="$folder/node_modules/.installed-lock"
+    cmp -s "$folder/package-lock.json" "$stamp" && continue
+    say "installing the npm packages of $folder"
+    # The system's Chromium is used, so no package needs to fetch a browser of its own.
+    (cd "$folder" && PUPPETEER_SKIP_DOWNLOAD=1 PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund --loglevel=error)
+    cp "$folder/package-lock.json" "$stamp"
+  done
+}
+
+case $PURPOSE in
+  run) check_run ;;
+  test | all) check_run; check_test ;;
+  *) say "unknown purpose '$PURPOSE'; use run, test or nothing"; exit 2 ;;
+esac
+
+install_packages
+if [ ${#tools[@]} -gt 0 ]; then
+  say "this machine lacks:"
+  printf '  - %s\n' "${tools[@]}" >&2
+  exit 1
+fi
+[ "$PURPOSE" = run ] || install_npm

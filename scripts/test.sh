@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Runs the checks of `make test`, in order, and says where the time went: test.sh [STAGE...]; without stages, all.
+#
+# All stages share one profile and one set of features, so that nothing is compiled twice: clippy and rustdoc share the
+# dependencies' metadata, the build and the tests share everything.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+STAGES=(fmt clippy build rust python browser doc)
+LOGS=target/test-logs
+mkdir -p "$LOGS"
+rm -f "$LOGS"/*
+# A test that cannot run on this machine writes a line `name: reason` here, so that no skip is silent.
+export TEMPS_TEST_SKIPS=$PWD/$LOGS/skips
+: >"$TEMPS_TEST_SKIPS"
+
+# What every cargo call has in common; a difference here would compile dependencies twice.
+WORKSPACE=(--workspace --all-features --locked)
+
+stage_fmt() { cargo fmt --all --check; }
+stage_clippy() { cargo clippy "${WORKSPACE[@]}" --all-targets -- -D warnings; }
+# The tests start the binaries of other crates, so all of them are built before any test runs.
+stage_build() { cargo build "${WORKSPACE[@]}" --all-targets; }
+stage_rust() { cargo test "${WORKSPACE[@]}" --no-fail-fast; }
+stage_doc() { RUSTDOCFLAGS="-D warnings" cargo doc "${WORKSPACE[@]}" --no-deps; }
+
+stage_python() {
+  local tests folder
+  tests=$(git ls-files --cached --others --exclude-standard 'test_*.py' '*/test_*.py')
+  [ -n "$tests" ] || { echo "no Python tests"; return 0; }
+  for folder in $(dirname $tests | sort -u); do
+    echo "--- $folder"
+    (cd "$folder" && python3 -W error -m unittest discover -v)
+  done
+}
+
+stage_browser() {
+  [ -f tests/browser/package.json ] || { echo "no browser tests"; return 0; }
+  (cd tests/browser && npm test --silent)
+}
+
+# tally: adds up what the runners' own closing lines say, as `passed failed skipped`.
+tally() {
+  cat "$LOGS"/*.log 2>/dev/null | sed 's/\x1b\[[0-9;]*m//g' | awk '
+    /^test result: /            { passed += $4; failed += $6; skipped += $8 }
+    /^Ran [0-9]+ tests? in /    { ran = $2 }
+    /^OK( \(|$)/                { s = match($0, /skipped=[0-9]+/) ? substr($0, RSTART + 8, RLENGTH - 8) : 0; passed += ran - s; skipped += s }
+    /^FAILED \(/                { match($0, /[0-9]+/); failed += ran }
+    /^(# |ℹ )pass [0-9]+$/      { passed += $3 }
+    /^(# |ℹ )fail [0-9]+$/      { failed += $3 }
+    /^(# |ℹ )skipped [0-9]+$/   { skipped += $3 }
+    END { print passed + 0, failed + 0, skipped + 0 }'
+}
+
+summary() {
+  local status=$? passed failed skipped own
+  [ ${#names[@]} -gt 0 ] || return 0
+  printf '\nWhere the time went\n'
+  local i
+  for i in "${!names[@]}"; do printf '  %-8s %5d s\n' "${names[$i]}" "${seconds[$i]}"; done
+  own=$(wc -l <"$TEMPS_TEST_SKIPS")
+  if [ "$own" -gt 0 ]; then
+    printf '\nSKIPPED, because this machine cannot do it (%d)\n' "$own"
+    sort "$TEMPS_TEST_SKIPS" | sed 's/^/  /'
+  fi
+  read -r passed failed skipped <<<"$(tally)"
+  # Tests that skip themselves count as passed for their runner.
+  passed=$((passed - own)); skipped=$((skipped + own))
+  printf '\n'
+  [ "$status" = 0 ] || printf 'FAILED in stage %s\n' "${names[-1]}"
+  if [ "$((passed + failed + skipped))" -gt 0 ]; then
+    printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+  fi
+}
+
+names=(); seconds=()
+trap summary EXIT
+[ $# -gt 0 ] || set -- "${STAGES[@]}"
+for stage in "$@"; do
+  declare -F "stage_$stage" >/dev/null || { echo "unknown stage '$stage'; there are: ${STAGES[*]}" >&2; exit 2; }
+done
+for stage in "$@"; do
+  printf '\n=== %s\n' "$stage"
+  names+=("$stage"); seconds+=(0)
+  began=$SECONDS
+  # In a subshell of its own, so that a stage ends at its first failing command.
+  set +e
+  (set -e; "stage_$stage") 2>&1 | tee "$LOGS/$stage.log"
+  code=${PIPESTATUS[0]}
+  set -e
+  seconds[-1]=$((SECONDS - began))
+  [ "$code" = 0 ] || exit "$code"
+done
