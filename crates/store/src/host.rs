@@ -143,6 +143,47 @@ pub struct AuditFilter {
     pub newest_first: bool,
 }
 
+/// How much is kept, and for how long. What is older or beyond the size goes, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The time that ages are counted from.
+    pub now: DateTime<Utc>,
+    /// Age after which an event goes, with its deliveries.
+    pub journal_age: chrono::Duration,
+    /// Bytes of events (as JSON) that are kept.
+    pub journal_bytes: u64,
+    /// Age after which an audit record goes.
+    pub audit_age: chrono::Duration,
+    /// Bytes of audit details (as JSON) that are kept.
+    pub audit_bytes: u64,
+}
+
+impl Retention {
+    /// The defaults: a week or 1 GiB of events, 30 days or 1 GiB of audit trail.
+    #[must_use]
+    pub fn standard(now: DateTime<Utc>) -> Self {
+        const GIB: u64 = 1 << 30;
+        Self {
+            now,
+            journal_age: chrono::Duration::days(7),
+            journal_bytes: GIB,
+            audit_age: chrono::Duration::days(30),
+            audit_bytes: GIB,
+        }
+    }
+}
+
+/// What retention dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Events.
+    pub events: u64,
+    /// Events among them that some plugin that is let run had not settled: a reason for an alarm.
+    pub unsettled: u64,
+    /// Audit records.
+    pub audit: u64,
+}
+
 /// What the plugin host keeps.
 ///
 /// Every write is durable when its future resolves.
@@ -175,6 +216,9 @@ pub trait HostStore: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
 
     /// Deliveries of a plugin (or of all) after a place, oldest first, at most `limit`, in `state` if given.
+    ///
+    /// For all plugins, every delivery of the page's last event is there, also beyond `limit`, so that the next page
+    /// can begin after it.
     async fn deliveries(
         &self,
         plugin: Option<&str>,
@@ -215,4 +259,7 @@ pub trait HostStore: Send + Sync + 'static {
 
     /// The platform's own id behind an integer on the wire.
     async fn external_id(&self, kind: &str, wire_id: i32) -> Result<Option<String>, StoreError>;
+
+    /// Drops what `retention` no longer keeps. It works in small commits, so publishes go on meanwhile.
+    async fn prune(&self, retention: Retention) -> Result<Pruned, StoreError>;
 }

@@ -13,7 +13,7 @@ pub use host::*;
 pub use platform::*;
 
 /// Why the store could not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The disk or the file system is full; nothing was written.
     #[error("the database's disk is full; free some space, the next write will go through by itself")]
@@ -39,4 +39,14 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Says what was being done, where the database's own word for it is too general.
+    pub(crate) fn during(self, what: &'static str) -> Self {
+        match self {
+            StoreError::Database { reason, .. } => StoreError::Database { action: what, reason },
+            other => other,
+        }
+    }
 }

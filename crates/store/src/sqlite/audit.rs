@@ -1,0 +1,100 @@
+//! The audit trail's statements: append, and look.
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, params_from_iter};
+
+use super::WriteTx;
+use super::host::json_of;
+use super::journal::{limit_of, time};
+use crate::{AuditFilter, AuditRecord, StoreError};
+
+/// The node of each record. A SQLite file belongs to one host; a shared database has the hosts' own names here.
+const NODE: &str = "local";
+
+/// Appends records in order.
+pub(super) fn append(tx: &WriteTx<'_>, records: &[AuditRecord]) -> Result<(), StoreError> {
+    let mut statement = tx.prepare_cached(
+        "INSERT INTO audit (node, at, kind, plugin, actor, detail, total)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6,
+                 coalesce((SELECT total FROM audit ORDER BY seq DESC LIMIT 1), 0) + length(CAST(?6 AS BLOB)))",
+    )?;
+    for record in records {
+        let at = record.at.timestamp_micros();
+        statement.execute((
+            NODE,
+            at,
+            &record.kind,
+            &record.plugin,
+            &record.actor,
+            record.detail.to_string(),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Records that pass the filter.
+pub(super) fn find(conn: &Connection, filter: &AuditFilter) -> Result<Vec<AuditRecord>, StoreError> {
+    let (sql, values) = query(filter);
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), |row| {
+        let record = AuditRecord {
+            seq: row.get(0)?,
+            at: time(row.get(1)?),
+            kind: row.get(2)?,
+            plugin: row.get(3)?,
+            actor: row.get(4)?,
+            detail: serde_json::Value::Null,
+        };
+        Ok((record, row.get::<_, String>(5)?))
+    })?;
+    rows.map(|row| {
+        let (mut record, detail) = row?;
+        record.detail = json_of(&detail)?;
+        Ok(record)
+    })
+    .collect()
+}
+
+/// The statement for a filter, with its values in order. Only fixed text goes into the statement.
+fn query(filter: &AuditFilter) -> (String, Vec<Sql>) {
+    let mut conditions: Vec<&str> = Vec::new();
+    let mut values: Vec<Sql> = Vec::new();
+    let mut narrow = |condition, value: Sql| {
+        conditions.push(condition);
+        values.push(value);
+    };
+    if let Some(plugin) = &filter.plugin {
+        narrow("plugin = ?", plugin.clone().into());
+    }
+    match filter.kind.as_deref().map(|kind| (kind, kind.strip_suffix(".*"))) {
+        // Everything from `prefix.` to just before `prefix/`, the character after the dot.
+        Some((_, Some(prefix))) => {
+            narrow("kind >= ?", format!("{prefix}.").into());
+            narrow("kind < ?", format!("{prefix}/").into());
+        }
+        Some((kind, None)) => narrow("kind = ?", kind.to_owned().into()),
+        None => {}
+    }
+    if let Some(since) = filter.since {
+        narrow("at >= ?", since.timestamp_micros().into());
+    }
+    if let Some(until) = filter.until {
+        narrow("at < ?", until.timestamp_micros().into());
+    }
+    if let Some(after) = filter.after_seq {
+        narrow("seq > ?", after.into());
+    }
+    if let Some(before) = filter.before_seq {
+        narrow("seq < ?", before.into());
+    }
+    let narrowed =
+        if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+    let order = if filter.newest_first { "DESC" } else { "ASC" };
+    values.push(limit_of(filter.limit).into());
+    (
+        format!(
+            "SELECT seq, at, kind, plugin, actor, detail FROM audit{narrowed} ORDER BY seq {order} LIMIT ?"
+        ),
+        values,
+    )
+}

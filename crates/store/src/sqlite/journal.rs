@@ -1,0 +1,118 @@
+//! The journal's statements: append, and read in both directions. Both doors append, each in its own transactions.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, Row};
+use temps_protocol::PluginEvent;
+
+use super::WriteTx;
+use crate::{JournalEntry, Published, Seq, StoreError};
+
+/// An event in the form in which the journal holds it, made before the writer's turn.
+pub(crate) struct Encoded {
+    id: String,
+    event_type: String,
+    project_id: Option<i32>,
+    json: String,
+}
+
+impl Encoded {
+    /// Encodes an event. The caller has checked it (`PluginEvent::check`).
+    pub(crate) fn new(event: &PluginEvent) -> Result<Self, StoreError> {
+        let json = serde_json::to_string(event)
+            .map_err(|e| StoreError::Database { action: "encode an event", reason: e.to_string() })?;
+        Ok(Self {
+            id: event.id.clone(),
+            event_type: event.event_type.clone(),
+            project_id: event.project_id,
+            json,
+        })
+    }
+}
+
+/// Appends an event inside a transaction, so that a change and its event are one. An id that is there already is not
+/// written again. Deliveries learn of it after the commit.
+#[cfg_attr(not(test), expect(dead_code, reason = "the platform's door uses it"))]
+pub(crate) fn insert(tx: &WriteTx<'_>, event: &PluginEvent) -> Result<Published, StoreError> {
+    insert_encoded(tx, &Encoded::new(event)?)
+}
+
+/// [`insert`] for an event that is encoded already.
+pub(crate) fn insert_encoded(tx: &WriteTx<'_>, event: &Encoded) -> Result<Published, StoreError> {
+    let inserted = tx
+        .prepare_cached(
+            "INSERT INTO journal (id, event_type, project_id, published_at, total, json)
+             VALUES (?1, ?2, ?3, ?4,
+                     coalesce((SELECT total FROM journal ORDER BY seq DESC LIMIT 1), 0) + length(CAST(?5 AS BLOB)), ?5)
+             ON CONFLICT (id) DO NOTHING RETURNING seq",
+        )?
+        .query_row(
+            (&event.id, &event.event_type, event.project_id, Utc::now().timestamp_micros(), &event.json),
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(seq) = inserted {
+        tx.journal_grew(seq);
+        return Ok(Published { seq, duplicate: false });
+    }
+    let seq = tx
+        .prepare_cached("SELECT seq FROM journal WHERE id = ?1")?
+        .query_row([&event.id], |row| row.get(0))?;
+    Ok(Published { seq, duplicate: true })
+}
+
+/// The last place that was ever given, also when retention dropped its event.
+pub(super) fn head(conn: &Connection) -> Result<Seq, StoreError> {
+    let last = conn
+        .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'journal'", [], |row| row.get(0))
+        .optional()?;
+    Ok(last.unwrap_or(0))
+}
+
+/// Events after `after`, oldest first.
+pub(super) fn after(conn: &Connection, after: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
+    let sql = "SELECT seq, json, published_at FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    entries(conn, sql, after, limit)
+}
+
+/// Events before `before`, newest first.
+pub(super) fn before(conn: &Connection, before: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
+    let sql = "SELECT seq, json, published_at FROM journal WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
+    entries(conn, sql, before, limit)
+}
+
+/// One event by its id.
+pub(super) fn by_id(conn: &Connection, id: &str) -> Result<Option<JournalEntry>, StoreError> {
+    conn.prepare_cached("SELECT seq, json, published_at FROM journal WHERE id = ?1")?
+        .query_row([id], raw)
+        .optional()?
+        .map(decode)
+        .transpose()
+}
+
+fn entries(conn: &Connection, sql: &str, from: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map((from, limit_of(limit)), raw)?;
+    rows.map(|row| decode(row?)).collect()
+}
+
+/// SQLite counts rows in 64 bits with a sign.
+pub(super) fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, String, i64)> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+fn decode((seq, json, published_at): (Seq, String, i64)) -> Result<JournalEntry, StoreError> {
+    let event = serde_json::from_str(&json).map_err(|e| StoreError::Database {
+        action: "read an event of the journal",
+        reason: format!("the event at {seq} is damaged: {e}"),
+    })?;
+    Ok(JournalEntry { seq, event, json: json.into(), published_at: time(published_at) })
+}
+
+/// A time as it stands in a column.
+pub(super) fn time(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or_default()
+}

@@ -1,0 +1,211 @@
+//! Tests of the engine itself: groups, savepoints, a full database, snapshots, schema versions, the file's mode.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use serde_json::json;
+use temps_protocol::PluginEvent;
+
+use super::{SqliteStore, journal};
+use crate::{HostStore, StoreError};
+
+fn open() -> (tempfile::TempDir, Arc<SqliteStore>) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&dir.path().join("temps.db")).unwrap();
+    (dir, store)
+}
+
+fn event(id: &str) -> PluginEvent {
+    PluginEvent {
+        id: id.into(),
+        event_type: "deployment.ready".into(),
+        timestamp: chrono::Utc::now(),
+        project_id: Some(1),
+        data: json!({}),
+    }
+}
+
+async fn count(store: &SqliteStore) -> i64 {
+    let sql = "SELECT count(*) FROM journal";
+    store.read("count", move |conn| Ok(conn.query_row(sql, [], |row| row.get(0))?)).await.unwrap()
+}
+
+/// Keeps the writer busy until the returned sender is dropped, so that what is written meanwhile forms one group.
+async fn hold_writer(store: &Arc<SqliteStore>) -> std::sync::mpsc::Sender<()> {
+    let (release, held) = std::sync::mpsc::channel();
+    let (began, begin) = tokio::sync::oneshot::channel();
+    let store = store.clone();
+    tokio::spawn(async move {
+        store
+            .write("hold", move |_| {
+                let _ = began.send(());
+                let _ = held.recv();
+                Ok(())
+            })
+            .await
+    });
+    begin.await.unwrap();
+    release
+}
+
+#[tokio::test]
+async fn a_failing_write_does_not_fail_the_others_of_its_group() {
+    let (_dir, store) = open();
+    let release = hold_writer(&store).await;
+    let bad = store.write("fail", |tx| {
+        journal::insert(tx, &event("half-way"))?;
+        tx.execute("INSERT INTO nowhere VALUES (1)", [])?;
+        Ok(())
+    });
+    let undone = store.write("refuse", |tx| {
+        journal::insert(tx, &event("refused"))?;
+        tx.roll_back();
+        Ok("refused")
+    });
+    let panics = store.write("panic", |tx| -> Result<(), _> {
+        journal::insert(tx, &event("panicked"))?;
+        panic!("on purpose");
+    });
+    let good = store.publish(vec![event("good")]);
+    let (bad, undone, panics, good, ()) = tokio::join!(bad, undone, panics, good, async { drop(release) });
+    assert!(matches!(bad, Err(StoreError::Database { action: "fail", .. })), "{bad:?}");
+    assert_eq!(undone, Ok("refused"));
+    assert!(panics.is_err());
+    let seq = good.unwrap()[0].seq;
+    assert_eq!(count(&store).await, 1);
+    assert_eq!(*store.head().borrow(), seq, "the head is what was kept");
+    store.publish(vec![event("later")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_and_its_event_are_one_transaction() {
+    let (_dir, store) = open();
+    let mut head = store.head();
+    let seq = store
+        .write("change", |tx| {
+            tx.execute("CREATE TABLE platform (x INTEGER)", [])?;
+            Ok(journal::insert(tx, &event("with-change"))?.seq)
+        })
+        .await
+        .unwrap();
+    assert_eq!(*head.wait_for(|head| *head > 0).await.unwrap(), seq);
+    assert_eq!(store.events_after(0, 10).await.unwrap()[0].event.id, "with-change");
+}
+
+#[tokio::test]
+async fn a_full_database_refuses_writes_whole_and_recovers_by_itself() {
+    let (_dir, store) = open();
+    let limit =
+        |pages: i64| store.write("limit", move |tx| Ok(tx.pragma_update(None, "max_page_count", pages)?));
+    store.publish(vec![event("before")]).await.unwrap();
+    limit(1).await.unwrap(); // SQLite takes the present size as the smallest limit.
+    let mut full = None;
+    for batch in 0..1000 {
+        let events = (0..10).map(|n| PluginEvent {
+            data: json!({"padding": "x".repeat(2000)}),
+            ..event(&format!("{batch}-{n}"))
+        });
+        let before = count(&store).await;
+        if let Err(error) = store.publish(events.collect()).await {
+            assert_eq!(count(&store).await, before, "nothing is half-written");
+            full = Some((error, before, batch));
+            break;
+        }
+    }
+    let (error, before, batch) = full.unwrap();
+    assert_eq!(error, StoreError::Full);
+    assert_eq!(*store.head().borrow(), before);
+    limit(1_000_000).await.unwrap();
+    store.publish(vec![event(&format!("{batch}-0"))]).await.unwrap();
+    assert_eq!(count(&store).await, before + 1);
+}
+
+#[tokio::test]
+async fn a_reader_sees_one_snapshot_and_does_not_hold_up_the_writer() {
+    let (_dir, store) = open();
+    let (began, begin) = tokio::sync::oneshot::channel();
+    let (go_on, waiting) = std::sync::mpsc::channel::<()>();
+    let reading = tokio::spawn({
+        let store = store.clone();
+        async move {
+            store
+                .read("count twice", move |conn| {
+                    let count =
+                        || conn.query_row("SELECT count(*) FROM journal", [], |row| row.get::<_, i64>(0));
+                    let first = count()?;
+                    let _ = began.send(());
+                    let _ = waiting.recv();
+                    Ok((first, count()?))
+                })
+                .await
+        }
+    });
+    begin.await.unwrap();
+    store.publish(vec![event("meanwhile")]).await.unwrap();
+    assert_eq!(count(&store).await, 1);
+    drop(go_on);
+    assert_eq!(reading.await.unwrap().unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn readers_cannot_write() {
+    let (_dir, store) = open();
+    let refused = store.read("write", |conn| Ok(conn.execute("DELETE FROM journal", [])?)).await;
+    assert!(matches!(refused, Err(StoreError::Database { .. })));
+}
+
+#[tokio::test]
+async fn a_schema_of_a_later_version_is_refused() {
+    let (dir, store) = open();
+    store
+        .write("age", |tx| Ok(tx.execute("UPDATE schema_versions SET version = 99 WHERE door = 'host'", [])?))
+        .await
+        .unwrap();
+    store.close().await;
+    let refused = SqliteStore::open(&dir.path().join("temps.db")).unwrap_err();
+    assert!(matches!(refused, StoreError::TooNew { found: 99, .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn only_the_owner_may_open_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("temps.db");
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    store.publish(vec![event("one")]).await.unwrap();
+    let mut files = 0;
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        files += 1;
+    }
+    assert_eq!(files, 3, "the database, its log and the log's index");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_with_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("temps.db");
+    std::fs::write(&path, "this is a letter, not a database".repeat(100)).unwrap();
+    let refused = SqliteStore::open(&path).unwrap_err().to_string();
+    assert!(refused.contains("not a database"), "{refused}");
+}
+
+#[tokio::test]
+async fn after_close_everything_says_closed_and_what_was_queued_is_there() {
+    let (dir, store) = open();
+    let release = hold_writer(&store).await;
+    let queued = tokio::spawn({
+        let store = store.clone();
+        async move { store.publish(vec![event("queued")]).await }
+    });
+    tokio::task::yield_now().await;
+    drop(release);
+    queued.await.unwrap().unwrap();
+    store.close().await;
+    assert_eq!(store.publish(vec![event("late")]).await, Err(StoreError::Closed));
+    assert_eq!(store.events_after(0, 1).await.unwrap_err(), StoreError::Closed);
+    let again = SqliteStore::open(&dir.path().join("temps.db")).unwrap();
+    assert_eq!(count(&again).await, 1);
+}
