@@ -1,7 +1,9 @@
 //! One plugin: its state, its process, and what others may use of it while it runs.
 
 pub mod link;
+pub mod restart;
 pub mod snapshot;
+pub mod state;
 
 pub use link::Link;
-pub use snapshot::{PluginSnapshot, PluginState};
+pub use snapshot::{CrashReport, PluginSnapshot, PluginState};
