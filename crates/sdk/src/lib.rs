@@ -55,6 +55,8 @@ mod routes;
 mod run;
 mod socket;
 mod stdout;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod ui;
 
 pub use auth::RouteAuth;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use temps_protocol::PluginManifest;
 use temps_protocol::limits::MAX_MANIFEST_BYTES;
-use temps_protocol::{PluginManifest, Ready};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::arguments::{Environment, Launch};
@@ -62,22 +62,24 @@ pub fn run_plugin<P: ExternalPlugin>(plugin: P) -> ExitCode {
         }
     };
     log::init();
-    let ended = pipe.map_err(RunError::Stdout).and_then(|mut pipe| {
-        let ended = run(Arc::new(plugin), &launch, parent, &mut pipe);
-        if ended.is_err() {
-            // A host that still waits for the ready line need not wait for its time-out.
-            let refusal = Ready { ready: false, has_ui: false, openapi: None, features: Vec::new() };
-            let _ = pipe.write_line(&refusal.to_line());
-        }
-        ended
-    });
-    match ended {
+    let mut pipe = match pipe {
+        Ok(pipe) => pipe,
+        Err(e) => return failed(&RunError::Stdout(e)),
+    };
+    match run(Arc::new(plugin), &launch, parent, &mut pipe) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            tracing::error!("{e}");
-            ExitCode::FAILURE
+            // The reason stands in the log before the host learns that there is one.
+            let status = failed(&e);
+            pipe.refuse();
+            status
         }
     }
+}
+
+fn failed(error: &RunError) -> ExitCode {
+    tracing::error!("{error}");
+    ExitCode::FAILURE
 }
 
 fn run(
@@ -88,7 +90,7 @@ fn run(
 ) -> Result<(), RunError> {
     let manifest = plugin.manifest();
     // The manifest goes first, before anything that may fail: a host that only looks at it needs nothing more.
-    pipe.write_line(&manifest_line(&manifest)?).map_err(RunError::Handshake)?;
+    pipe.announce_manifest(&manifest_line(&manifest)?).map_err(RunError::Handshake)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
@@ -123,7 +125,7 @@ async fn live(
     make_data_dir(&launch.data_dir)?;
     let (listener, _socket_file) = socket::bind(&launch.socket_path)?;
     let life = Life::begin(plugin, manifest, launch, listener, Arc::new(|_, _| {}))?;
-    pipe.write_line(&life.ready().to_line()).map_err(RunError::Handshake)?;
+    pipe.announce_ready(&life.ready()).map_err(RunError::Handshake)?;
     tracing::info!(plugin = manifest.name, version = manifest.version, "ready");
 
     let mut failed = None;
