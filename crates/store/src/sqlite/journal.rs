@@ -31,7 +31,6 @@ impl Encoded {
 
 /// Appends an event inside a transaction, so that a change and its event are one. An id that is there already is not
 /// written again. Deliveries learn of it after the commit.
-#[cfg_attr(not(test), expect(dead_code, reason = "the platform's door uses it"))]
 pub(crate) fn insert(tx: &WriteTx<'_>, event: &PluginEvent) -> Result<Published, StoreError> {
     insert_encoded(tx, &Encoded::new(event)?)
 }

@@ -11,8 +11,10 @@ struct Door {
     steps: &'static [&'static str],
 }
 
-const DOORS: [Door; 1] =
-    [Door { name: "host", steps: &[include_str!("../../migrations/host/0001_begin.sql")] }];
+const DOORS: [Door; 2] = [
+    Door { name: "host", steps: &[include_str!("../../migrations/host/0001_begin.sql")] },
+    Door { name: "platform", steps: &[include_str!("../../migrations/platform/0001_begin.sql")] },
+];
 
 /// Takes all steps that the database has not seen.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), StoreError> {

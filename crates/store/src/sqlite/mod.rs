@@ -10,6 +10,7 @@ mod deliveries;
 mod host;
 pub(crate) mod journal;
 mod migrations;
+mod platform;
 mod readers;
 mod retention;
 #[cfg(test)]

@@ -38,7 +38,6 @@ pub(crate) struct WriteTx<'a> {
 
 impl WriteTx<'_> {
     /// Undoes everything that this write did, although it returns a value: for a refusal that is found half-way.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the platform's door uses it"))]
     pub(crate) fn roll_back(&self) {
         self.undone.set(true);
     }
