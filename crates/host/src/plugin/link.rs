@@ -4,11 +4,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use temps_protocol::{Feature, PluginManifest, PluginName, Ready};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::channel::ChannelHandle;
 use crate::secrets::Secret;
+
+/// How a plugin's run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited by itself, was killed by somebody else, failed its health checks, or lost its channel.
+    Crashed,
+    /// The host stopped it, for whatever reason, and it left.
+    Stopped,
+}
 
 /// What the proxy and the deliveries need of a running plugin. A new one is made for each start.
 #[derive(Debug)]
@@ -37,4 +47,7 @@ pub struct Link {
     pub closed: CancellationToken,
     /// Who works with the plugin holds a token of it (`work.token()`), so that a stop can wait until they are done.
     pub work: TaskTracker,
+    /// How the run ended; `None` before it did. The maker of the link holds the sender, and sets it once the plugin has
+    /// exited (`closed` is cancelled by then). Deliveries send again what the plugin may have crashed on, one by one.
+    pub ended: watch::Receiver<Option<Ended>>,
 }

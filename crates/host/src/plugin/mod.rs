@@ -5,5 +5,5 @@ pub mod restart;
 pub mod snapshot;
 pub mod state;
 
-pub use link::Link;
+pub use link::{Ended, Link};
 pub use snapshot::{CrashReport, PluginSnapshot, PluginState};
