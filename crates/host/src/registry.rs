@@ -23,6 +23,7 @@ pub struct PluginHandle {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     plugins: Arc<RwLock<BTreeMap<String, PluginHandle>>>,
+    changed: Arc<watch::Sender<u64>>,
 }
 
 impl Registry {
@@ -47,11 +48,18 @@ impl Registry {
             .unwrap_or_default()
     }
 
+    /// Changes whenever a plugin was put in or taken out.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
     /// Puts a plugin in, replacing one of the same name.
     pub fn insert(&self, name: String, handle: PluginHandle) {
         if let Ok(mut map) = self.plugins.write() {
             map.insert(name, handle);
         }
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// Takes a plugin out.
@@ -59,5 +67,6 @@ impl Registry {
         if let Ok(mut map) = self.plugins.write() {
             map.remove(name);
         }
+        self.changed.send_modify(|count| *count += 1);
     }
 }
