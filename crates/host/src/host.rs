@@ -127,12 +127,13 @@ impl PluginHostBuilder {
     /// # Errors
     /// [`BuildError`] says what is missing or not usable.
     pub async fn build(self) -> Result<PluginHost, BuildError> {
+        let store = self.store.ok_or(BuildError::Missing("a store"))?;
         let shared = Shared {
             config: Arc::new(self.config.ok_or(BuildError::Missing("settings (config)"))?),
             platform: self.platform.ok_or(BuildError::Missing("a platform"))?,
-            store: self.store.ok_or(BuildError::Missing("a store"))?,
             registry: Registry::default(),
-            audit: Audit::default(),
+            audit: Audit::start(store.clone()),
+            store,
             metrics: Metrics::default(),
         };
         Ok(PluginHost { shared })
