@@ -152,6 +152,10 @@ pub enum Sin {
         /// HTTP status code.
         status: u16,
     },
+    /// Announced the feature `ack` and never confirms an event.
+    NeverAcks,
+    /// Confirms every event as failed.
+    AcksWithError,
     /// Ends so many milliseconds after ready, with exit code 1.
     ExitAfter {
         /// Milliseconds.

@@ -4,7 +4,10 @@
 //! protocol by hand, so that a mistake in an SDK cannot hide a mistake in the host.
 
 pub mod behaviour;
+pub mod played_host;
 pub mod skip;
+pub mod unruly;
 
 pub use behaviour::{Behaviour, Sin, Step};
+pub use played_host::PlayedHost;
 pub use skip::skip;

@@ -1,0 +1,198 @@
+//! The plugin's side of the channel, and what can be done wrong there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use temps_testkit::{Sin, Step};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use crate::Plugin;
+use crate::http::Request;
+
+/// Frames that may wait to be sent.
+const OUTGOING: usize = 64;
+
+/// What is sent over the channel.
+pub(crate) enum Outgoing {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// Makes the connection a WebSocket that returns each message.
+pub(crate) async fn echo(stream: UnixStream, request: &Request, read: Vec<u8>) -> std::io::Result<()> {
+    let mut socket = accept(stream, request, read).await?;
+    while let Some(Ok(message)) = socket.next().await {
+        if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the connection the channel, and serves it until it ends.
+pub(crate) async fn serve(
+    plugin: &Arc<Plugin>,
+    stream: UnixStream,
+    request: &Request,
+    read: Vec<u8>,
+) -> std::io::Result<()> {
+    let socket = accept(stream, request, read).await?;
+    plugin.exit_if_ordered(Step::Channel);
+    if plugin.has(&Sin::SlowReader) {
+        let held = socket;
+        std::future::pending::<()>().await;
+        drop(held);
+        return Ok(());
+    }
+    let (outgoing, frames) = mpsc::channel(OUTGOING);
+    if let Ok(mut channel) = plugin.channel.lock() {
+        *channel = Some(outgoing.clone());
+    }
+    tokio::spawn(misbehave(plugin.clone(), outgoing.clone()));
+    let lifetime = plugin.sin(|sin| match sin {
+        Sin::DropsChannel { after_ms } => Some(Duration::from_millis(*after_ms)),
+        _ => None,
+    });
+    let conversation = converse(plugin, socket, frames);
+    match lifetime {
+        Some(lifetime) => drop(tokio::time::timeout(lifetime, conversation).await),
+        None => conversation.await,
+    }
+    if let Ok(mut channel) = plugin.channel.lock()
+        && channel.as_ref().is_some_and(|current| current.same_channel(&outgoing))
+    {
+        *channel = None;
+        // Whoever still waits for an answer learns that none will come.
+        if let Ok(mut waiting) = plugin.waiting.lock() {
+            waiting.clear();
+        }
+    }
+    Ok(())
+}
+
+async fn accept(
+    mut stream: UnixStream,
+    request: &Request,
+    read: Vec<u8>,
+) -> std::io::Result<WebSocketStream<UnixStream>> {
+    let key = request.header("sec-websocket-key").unwrap_or_default();
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\n\r\n",
+        derive_accept_key(key.as_bytes())
+    );
+    stream.write_all(head.as_bytes()).await?;
+    // No bound on what is sent: a giant frame is one of the sins.
+    let config = WebSocketConfig::default();
+    Ok(WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await)
+}
+
+async fn converse(
+    plugin: &Arc<Plugin>,
+    mut socket: WebSocketStream<UnixStream>,
+    mut frames: mpsc::Receiver<Outgoing>,
+) {
+    loop {
+        let sent = tokio::select! {
+            frame = frames.recv() => match frame {
+                Some(Outgoing::Text(text)) => socket.send(Message::text(text)).await,
+                Some(Outgoing::Bytes(bytes)) => socket.send(Message::binary(bytes)).await,
+                None => return,
+            },
+            message = socket.next() => match message {
+                Some(Ok(Message::Text(text))) => match take_frame(plugin, &text) {
+                    Some(reply) => socket.send(Message::text(reply)).await,
+                    None => Ok(()),
+                },
+                Some(Ok(_)) => Ok(()),
+                Some(Err(_)) | None => return,
+            },
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes in one frame of the host; returns the frame that answers it, if one does.
+fn take_frame(plugin: &Plugin, text: &str) -> Option<String> {
+    let frame: Value = serde_json::from_str(text).ok()?;
+    match frame["type"].as_str()? {
+        "response" => {
+            let outcome = frame["error"]["code"].as_str().unwrap_or("ok").to_owned();
+            if let Ok(mut answers) = plugin.answers.lock() {
+                *answers.entry(outcome).or_default() += 1;
+            }
+            let waiting = plugin.waiting.lock().ok()?.remove(&frame["id"].as_u64()?)?;
+            // The one who asked may have gone.
+            let _ = waiting.send(frame);
+            None
+        }
+        "event" => {
+            plugin.record_event(&frame["event"]).ok()?;
+            acknowledge(plugin, &frame["event"]["id"])
+        }
+        _ => None,
+    }
+}
+
+fn acknowledge(plugin: &Plugin, id: &Value) -> Option<String> {
+    let announced = plugin.order.ready.get("features").and_then(Value::as_array)?.contains(&json!("ack"));
+    let offered = std::env::var("TEMPS_FEATURES").is_ok_and(|list| list.split(',').any(|word| word == "ack"));
+    if !announced || !offered || plugin.has(&Sin::NeverAcks) {
+        return None;
+    }
+    let ack = if plugin.has(&Sin::AcksWithError) {
+        json!({"type": "ack", "id": id, "status": "error", "error": "told to fail"})
+    } else {
+        json!({"type": "ack", "id": id, "status": "ok"})
+    };
+    Some(ack.to_string())
+}
+
+/// Sends what the sins order. It stops when the channel ends.
+async fn misbehave(plugin: Arc<Plugin>, outgoing: mpsc::Sender<Outgoing>) {
+    for sin in &plugin.order.sins {
+        match sin {
+            Sin::ChannelFloods { requests } => {
+                for number in 0..*requests {
+                    let frame = json!({"type": "request", "id": format!("flood-{number}"), "method": "list_projects", "params": {}});
+                    if outgoing.send(Outgoing::Text(frame.to_string())).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Sin::GarbageFrames => {
+                let texts = [
+                    "",
+                    "{",
+                    "[]",
+                    "null",
+                    r#"{"type":"party"}"#,
+                    r#"{"type":"response","id":1,"result":{}}"#,
+                    r#"{"type":"ack"}"#,
+                    r#"{"type":"request"}"#,
+                    r#"{"method":5,"id":{"a":[1]}}"#,
+                    "\u{0}",
+                ];
+                for text in texts {
+                    let _ = outgoing.send(Outgoing::Text(text.to_owned())).await;
+                }
+                let _ = outgoing.send(Outgoing::Bytes(vec![0xff; 1000])).await;
+            }
+            Sin::GiantFrame { megabytes } => {
+                let filler = "a".repeat(megabytes * 1_000_000);
+                let frame = json!({"type": "request", "id": 0, "method": "list_projects", "params": {"filler": filler}});
+                let _ = outgoing.send(Outgoing::Text(frame.to_string())).await;
+            }
+            _ => {}
+        }
+    }
+}
