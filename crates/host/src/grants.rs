@@ -256,8 +256,9 @@ pub fn judge(
 #[must_use]
 pub fn ungranted(manifest: &PluginManifest, granted: &[GrantRecord]) -> Vec<Wish> {
     let is_open = |wish: &Wish| {
-        !granted.iter().any(|grant| wish.is_covered_by(&grant.kind, &grant.value))
-            && !(wish.kind == "limit" && wish.is_default())
+        let is_granted = granted.iter().any(|grant| wish.is_covered_by(&grant.kind, &grant.value));
+        let is_everybodys = wish.kind == "limit" && wish.is_default();
+        !is_granted && !is_everybodys
     };
     wishes(manifest).into_iter().filter(is_open).collect()
 }

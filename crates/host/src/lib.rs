@@ -4,13 +4,16 @@
 //! does the rest: it discovers executables, inspects them, starts and supervises them, talks with them, delivers events
 //! and forwards requests. It prints nothing, has no REST of its own, and never works on a plugin's word alone.
 
+pub mod artifacts;
 pub mod audit;
 pub mod channel;
 pub mod config;
+pub mod discovery;
 pub mod events;
 pub mod grants;
 pub mod host;
 pub mod metrics;
+pub mod places;
 pub mod platform;
 pub mod plugin;
 pub mod proxy;

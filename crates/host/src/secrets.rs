@@ -42,3 +42,26 @@ impl std::fmt::Debug for Secret {
         f.write_str("Secret(…)")
     }
 }
+
+impl Secret {
+    /// `text` with the secret masked wherever it stands. With `cut`, the text is the beginning of a longer one, and a
+    /// beginning of the secret at its very end is masked as well.
+    #[must_use]
+    pub fn mask(&self, text: &str, cut: bool) -> String {
+        const MASK: &str = "[masked]";
+        if self.0.is_empty() {
+            return text.to_owned();
+        }
+        let mut masked = text.replace(&self.0, MASK);
+        if cut {
+            let longest = (1..self.0.len())
+                .rev()
+                .find(|length| self.0.is_char_boundary(*length) && masked.ends_with(&self.0[..*length]));
+            if let Some(length) = longest {
+                masked.truncate(masked.len() - length);
+                masked.push_str(MASK);
+            }
+        }
+        masked
+    }
+}

@@ -211,7 +211,7 @@ fn input_of(world: &mut World, life: &Life, kind: u8, back: u64) -> Option<Input
         22 => Input::StartFailed(start, why()),
         23 => Input::Drained(start),
         24 => Input::HealthFailed(start, why()),
-        25 => Input::ChannelLost(start, back % 2 == 0),
+        25 => Input::ChannelLost(start, back == 2),
         26 => Input::ReconnectFailed(start, why()),
         _ => Input::Tick,
     })
