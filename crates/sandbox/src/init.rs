@@ -1,0 +1,216 @@
+//! The process that starts the program and watches over it: process 1 of the pid namespace, or the subreaper.
+//!
+//! It reaps whatever ends below it, forwards signals, reports the program's end, and takes everything else with it when it
+//! leaves. The host's end of the control socket is its lifeline.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+use crate::control::{Control, Order, Report};
+use crate::outer::{EXIT_FAILED, EXIT_USAGE, begin, give_up_output, refuse};
+use crate::plan::{Containment, Plan, Program, Stage};
+use crate::steps::{self, Achieved, StepFailure};
+use crate::{signals, tree};
+
+/// Attempts to execute a file that somebody still has open for writing. Another thread of the host that forks at the wrong
+/// moment holds such a descriptor for an instant.
+const BUSY_ATTEMPTS: u32 = 50;
+
+/// Time between two such attempts.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Time between two rounds of killing what the program left behind; killed processes need a moment to end.
+const KILL_PAUSE: Duration = Duration::from_millis(2);
+
+/// Longest first line of a script that is read to explain why it cannot be executed, in bytes.
+const MAX_INTERPRETER_LINE: usize = 256;
+
+/// Runs process 1 of the pid namespace and returns its exit status.
+pub(crate) fn run() -> i32 {
+    // If the outer process dies the host is told by the socket as well; this is the faster way.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    match begin() {
+        Some(control) => run_with(control),
+        None => EXIT_USAGE,
+    }
+}
+
+/// Does the init's work in this process.
+pub(crate) fn run_with(control: Control) -> i32 {
+    let plan = match control.take_order() {
+        Ok(Some(Order::Launch(plan))) => plan,
+        _ => return EXIT_FAILED,
+    };
+    if let Err(StepFailure { step, error }) = steps::apply(&plan, Stage::Init) {
+        return refuse(&control, step, &error);
+    }
+    let achieved = match steps::measure() {
+        Ok(achieved) => achieved,
+        Err(error) => return refuse(&control, "measure", &error),
+    };
+    let control = Arc::new(control);
+    let program = match start(&control, plan) {
+        Ok(pid) => pid,
+        Err((step, error)) => return refuse(&control, step, &error),
+    };
+    give_up_output();
+    let started = Report::Started {
+        pid: program.as_raw_nonzero().get(),
+        containment: achieved.containment,
+        fresh_proc: achieved.fresh_proc,
+    };
+    if control.tell(&started).is_err() {
+        return end_everything(achieved);
+    }
+    watch(&control, program, achieved)
+}
+
+/// Executes the program. It gets `/dev/null` as input, the launcher's output, and nothing else.
+fn start(control: &Arc<Control>, plan: Plan) -> Result<Pid, (&'static str, io::Error)> {
+    let program = plan.program.clone();
+    let directory = std::fs::metadata(&program.directory)
+        .and_then(|found| if found.is_dir() { Ok(()) } else { Err(Errno::NOTDIR.into()) });
+    directory.map_err(|e| {
+        ("working_directory", io::Error::other(format!("{}: {e}", program.directory.display())))
+    })?;
+    let mut command = command(control, plan);
+    for attempt in 1.. {
+        match command.spawn() {
+            Ok(child) => return Ok(Pid::from_child(&child)),
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && attempt < BUSY_ATTEMPTS => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            Err(error) => return Err(("execute", explain(&program, &error))),
+        }
+    }
+    Err(("execute", Errno::TXTBSY.into()))
+}
+
+#[expect(unsafe_code, reason = "steps in the program's own process need a hook between fork and exec")]
+fn command(control: &Arc<Control>, plan: Plan) -> Command {
+    let Program { path, args, env, directory } = &plan.program;
+    let mut command = Command::new(path);
+    if let Some((name, rest)) = args.split_first() {
+        command.arg0(name.expose()).args(rest.iter().map(crate::Arg::expose));
+    }
+    command.env_clear().envs(env).current_dir(directory).stdin(Stdio::null());
+    let control = Arc::clone(control);
+    // SAFETY: the launcher has one thread until the program runs, so the child of the fork may do what any process may.
+    unsafe {
+        command.pre_exec(move || {
+            signals::reset_all();
+            steps::apply(&plan, Stage::Program).map_err(|StepFailure { step, error }| {
+                refuse(&control, step, &error);
+                error
+            })
+        });
+    }
+    command
+}
+
+/// Waits for the end of the program or of the host, whichever comes first, and forwards signals until then.
+fn watch(control: &Arc<Control>, program: Pid, achieved: Achieved) -> i32 {
+    let reaper = {
+        let control = Arc::clone(control);
+        std::thread::Builder::new().name("reaper".into()).spawn(move || {
+            let status = reap_until(program);
+            let _ = control.tell(&Report::Exited {
+                code: status.and_then(WaitStatus::exit_status),
+                signal: status.and_then(WaitStatus::terminating_signal),
+            });
+            std::process::exit(end_everything(achieved))
+        })
+    };
+    if reaper.is_err() {
+        return end_everything(achieved);
+    }
+    // The main thread must not end before the process does: the program's death signal hangs on it.
+    loop {
+        match control.take_order() {
+            Ok(Some(Order::Signal(number))) => {
+                if let Some(signal) = Signal::from_named_raw(number) {
+                    // The program may have ended in this moment; its end is reported by the other thread.
+                    let _ = rustix::process::kill_process_group(program, signal);
+                }
+            }
+            // A second plan, or something unreadable, from the one that may give orders: not ours to interpret.
+            Ok(Some(Order::Launch(_))) | Err(crate::ControlError::Unreadable(_)) => {}
+            Ok(None) | Err(_) => return end_everything(achieved),
+        }
+    }
+}
+
+/// Reaps whatever ends below this process until the program does. `None` if the kernel knows no child any more.
+fn reap_until(program: Pid) -> Option<WaitStatus> {
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == program => return Some(status),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Kills everything below this process. In a pid namespace the kernel does it when this process ends.
+fn end_everything(achieved: Achieved) -> i32 {
+    if achieved.containment == Containment::ProcessGroup {
+        let this = std::process::id();
+        // It ends when the kernel says that no child is left. A process that cannot be killed now (it waits for a disk)
+        // is worth waiting for: to leave would be to let it get away.
+        while reap_all_ended() {
+            tree::kill_descendants(this);
+            std::thread::sleep(KILL_PAUSE);
+        }
+    }
+    0
+}
+
+/// Reaps everything that has ended, and returns whether there is anything left.
+fn reap_all_ended() -> bool {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Says in words why a program cannot be executed.
+fn explain(program: &Program, error: &io::Error) -> io::Error {
+    let path = program.path.display();
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => match interpreter(&program.path) {
+            Some(interpreter) if !Path::new(&interpreter).exists() => {
+                format!("its first line names the interpreter {interpreter}, which does not exist here")
+            }
+            _ if program.path.exists() => {
+                "the file is there, but its loader is not: it was built for another system".to_owned()
+            }
+            _ => "there is no such file".to_owned(),
+        },
+        io::ErrorKind::PermissionDenied => {
+            "it is not executable for this user, or lies on a file system that is mounted without execution"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("cannot execute {path}: {reason}"))
+}
+
+/// The interpreter that a script's first line names.
+fn interpreter(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut begin = Vec::new();
+    std::fs::File::open(path).ok()?.take(MAX_INTERPRETER_LINE as u64).read_to_end(&mut begin).ok()?;
+    let text = String::from_utf8_lossy(&begin);
+    let line = text.strip_prefix("#!")?.lines().next()?;
+    line.split_whitespace().next().map(str::to_owned)
+}

@@ -1,0 +1,118 @@
+//! The launcher's first process: reads the plan, leaves the old namespaces, starts the init in the new ones, and waits for it.
+//!
+//! Without a pid namespace in the plan it is the init itself.
+
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+
+use crate::control::{Control, ControlError, Order, Report};
+use crate::plan::{Containment, Plan, Stage};
+use crate::steps::{self, StepFailure};
+use crate::{INIT, MARKER, init, signals};
+
+/// Exit status of a launcher that was started wrongly.
+pub(crate) const EXIT_USAGE: i32 = 2;
+
+/// Exit status of a launcher whose plan failed; the report said where.
+pub(crate) const EXIT_FAILED: i32 = 125;
+
+/// Runs the first process and returns its exit status.
+pub(crate) fn run() -> i32 {
+    let Some(control) = begin() else { return EXIT_USAGE };
+    let plan = match control.peek_order() {
+        Ok(Some(Order::Launch(plan))) => plan,
+        // The host died before it said what to do.
+        Ok(None) => return EXIT_FAILED,
+        Ok(Some(_)) | Err(_) => {
+            return refuse(&control, "plan", &io::Error::other("the first order must be a plan"));
+        }
+    };
+    if let Err(error) = plan.check() {
+        return refuse(&control, "plan", &io::Error::other(error));
+    }
+    if let Err(StepFailure { step, error }) = steps::apply(&plan, Stage::Outer) {
+        return refuse(&control, step, &error);
+    }
+    match plan.containment() {
+        Containment::ProcessGroup => init::run_with(control),
+        Containment::PidNamespace => start_init(control, &plan),
+    }
+}
+
+/// Prepares a launcher process: outlives signals, holds no descriptor but the control socket and the program's output.
+///
+/// `None` when its standard input is not a control socket.
+pub(crate) fn begin() -> Option<Control> {
+    signals::outlive_all();
+    close_inherited();
+    let control = Control::of_launcher().ok()?;
+    give_up_stdin().ok()?;
+    Some(control)
+}
+
+/// Tells the host which step failed.
+pub(crate) fn refuse(control: &Control, step: &str, error: &io::Error) -> i32 {
+    // When the host is gone as well, there is nobody left to tell.
+    let _ = control.tell(&Report::StepFailed { step: step.to_owned(), error: error.to_string() });
+    EXIT_FAILED
+}
+
+fn start_init(control: Control, plan: &Plan) -> i32 {
+    let child = duplicate(&control).map_err(io::Error::other).and_then(|stdin| {
+        let name = plan.program.args.first().map_or("program", |name| name.expose());
+        Command::new("/proc/self/exe")
+            .arg0(format!("launcher of {name}"))
+            .args([MARKER, INIT])
+            .env_clear()
+            .current_dir("/")
+            .stdin(stdin)
+            .spawn()
+    });
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return refuse(&control, "start_init", &error),
+    };
+    // From here on the init alone holds the launcher's end and the program's output, so that the host sees their ends.
+    drop(control);
+    give_up_output();
+    match child.wait() {
+        Ok(status) => status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+        Err(_) => EXIT_FAILED,
+    }
+}
+
+fn duplicate(control: &Control) -> Result<Stdio, ControlError> {
+    let fd = rustix::io::fcntl_dupfd_cloexec(control, 3).map_err(io::Error::from)?;
+    Ok(Stdio::from(fd))
+}
+
+/// Puts `/dev/null` in the place of standard input.
+fn give_up_stdin() -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?)
+}
+
+/// Lets go of the program's output; the program has its own copies.
+pub(crate) fn give_up_output() {
+    if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+}
+
+#[expect(unsafe_code, reason = "close_range has no safe wrapper, since it closes descriptors by number")]
+fn close_inherited() {
+    // SAFETY: this process has just begun and has one thread. Nothing in it owns a descriptor above the standard three:
+    // what is open there was inherited from a host that leaked it. On kernels without the call (before 5.9) leaked
+    // descriptors stay until the loop below.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+    if closed == 0 {
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<i32> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // SAFETY: as above; the directory's own descriptor is closed already and the call then fails harmlessly.
+        unsafe { libc::close(fd) };
+    }
+}
