@@ -1,0 +1,138 @@
+//! Events from publish to the plugins' handlers, against bare sockets that carry and parse the same bytes.
+
+use std::time::{Duration, Instant};
+
+use temps_protocol::PluginEvent;
+
+use crate::Outcome;
+use crate::floor;
+use crate::rig::Rig;
+use crate::stats::Figure;
+
+/// Events published at the same time by the rig's publishers, so that group commit has something to group.
+const PUBLISHERS: usize = 64;
+
+pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for (plugins, events) in [(1, 40_000), (10, 20_000), (100, 3_000)] {
+        figures.push(push(plugins, events).await?);
+    }
+    figures.push(publish_alone().await?);
+    Ok(figures)
+}
+
+async fn push(plugins: usize, events: usize) -> Outcome<Figure> {
+    let rig = Rig::start().await?;
+    rig.drop_plugins(plugins)?;
+    rig.running(plugins).await?;
+    let begin = Instant::now();
+    let waiting: Vec<_> = (0..plugins)
+        .map(|index| {
+            let path = format!("/wait?count={events}");
+            let rig = &rig;
+            async move { rig.get(&format!("bench-{index}"), &path).await }
+        })
+        .collect();
+    let (published, received) = tokio::join!(publish(&rig, events), all(waiting));
+    published?;
+    received?;
+    let value = (events * plugins) as f64 / begin.elapsed().as_secs_f64();
+    let mut line = serde_json::json!({"type": "event", "event": sample_event()}).to_string().into_bytes();
+    line.push(b'\n');
+    let floor = floor::fan_out(rig.directory.path(), plugins, &line, events).await?;
+    rig.host.shutdown().await;
+    let name = format!("events journalled and delivered to {plugins} plugin(s)");
+    Ok(Figure::new(
+        &name,
+        "deliveries/s",
+        value,
+        "same bytes over bare sockets, parsed, not journalled",
+        floor,
+    ))
+}
+
+async fn all<F: Future<Output = Outcome<Vec<u8>>>>(waiting: Vec<F>) -> Outcome<()> {
+    let mut waiting: Vec<_> = waiting.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        let mut failure = None;
+        waiting.retain_mut(|future| match future.as_mut().poll(context) {
+            std::task::Poll::Ready(Ok(_)) => false,
+            std::task::Poll::Ready(Err(error)) => {
+                failure = Some(error);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        match failure {
+            Some(error) => std::task::Poll::Ready(Err(error)),
+            None if waiting.is_empty() => std::task::Poll::Ready(Ok(())),
+            None => std::task::Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn publish(rig: &Rig, events: usize) -> Outcome<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for publisher in 0..PUBLISHERS {
+        let host = rig.host.clone();
+        let share = events / PUBLISHERS + usize::from(publisher < events % PUBLISHERS);
+        tasks.spawn(async move {
+            for _ in 0..share {
+                host.publish(sample_event()).await.map_err(|error| error.to_string())?;
+            }
+            Ok::<_, String>(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// Durable publishes without a plugin, against appending the same bytes to a file with the same durability, 64 to a sync.
+async fn publish_alone() -> Outcome<Figure> {
+    let rig = Rig::start().await?;
+    let events = 20_000;
+    let begin = Instant::now();
+    publish(&rig, events).await?;
+    let value = events as f64 / begin.elapsed().as_secs_f64();
+    let path = rig.directory.path().join("floor.log");
+    let floor = tokio::task::spawn_blocking(move || append(&path, events)).await??;
+    rig.host.shutdown().await;
+    Ok(Figure::new(
+        "durable publishes, 64 publishers",
+        "events/s",
+        value,
+        "append to a file, fdatasync every 64",
+        floor,
+    ))
+}
+
+fn append(path: &std::path::Path, events: usize) -> std::io::Result<f64> {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path)?;
+    let line = serde_json::to_vec(&sample_event())?;
+    let begin = Instant::now();
+    for index in 0..events {
+        file.write_all(&line)?;
+        if index % PUBLISHERS == PUBLISHERS - 1 {
+            file.sync_data()?;
+        }
+    }
+    file.sync_data()?;
+    Ok(events as f64 / begin.elapsed().max(Duration::from_nanos(1)).as_secs_f64())
+}
+
+fn sample_event() -> PluginEvent {
+    PluginEvent {
+        id: uuid::Uuid::now_v7().to_string(),
+        event_type: "deployment.succeeded".into(),
+        timestamp: chrono::Utc::now(),
+        project_id: Some(42),
+        data: serde_json::json!({
+            "deployment_id": 100, "project_id": 42, "environment_id": 7, "environment_name": "production",
+            "url": "https://myapp.example.com", "commit_sha": "a1b2c3d"
+        }),
+    }
+}

@@ -1,0 +1,174 @@
+//! A real host for measuring: a store on disk, a small platform, plugins that answer the rig's questions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use http_body_util::BodyExt;
+use temps_host::{Caller, HostConfig, Platform, PlatformError, PluginHost, PluginState, Role};
+use temps_protocol::{DeploymentInfo, EnvironmentInfo, ProjectInfo};
+use tower::ServiceExt;
+
+use crate::Outcome;
+
+/// How long the rig waits for anything before it gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A host with its directories. The directories go with the last host over them.
+pub(crate) struct Rig {
+    pub(crate) host: PluginHost,
+    pub(crate) directory: Arc<tempfile::TempDir>,
+}
+
+impl Rig {
+    /// Starts a host without plugins.
+    pub(crate) async fn start() -> Outcome<Self> {
+        let directory = Arc::new(tempfile::Builder::new().prefix("tb").tempdir()?);
+        for name in ["plugins", "state", "run"] {
+            std::fs::create_dir(directory.path().join(name))?;
+        }
+        Self::start_in(directory).await
+    }
+
+    /// Starts another host over the same directories, after the first was shut down.
+    pub(crate) async fn restart(&self) -> Outcome<Self> {
+        Self::start_in(Arc::clone(&self.directory)).await
+    }
+
+    async fn start_in(directory: Arc<tempfile::TempDir>) -> Outcome<Self> {
+        let root = directory.path();
+        let store = temps_store::sqlite::SqliteStore::open(&root.join("state/temps.db"))?;
+        let mut config = HostConfig::for_places(root.join("plugins"), root.join("state"), root.join("run"));
+        config.restart.quarantine_after = 0;
+        let host = PluginHost::builder()
+            .config(config)
+            .platform(Arc::new(BenchPlatform))
+            .store(store)
+            .build()
+            .await?;
+        Ok(Self { host, directory })
+    }
+
+    /// Drops `count` copies of the bench plugin into the plugins directory, named `bench-0` and so on.
+    pub(crate) fn drop_plugins(&self, count: usize) -> Outcome<()> {
+        let plugins = self.directory.path().join("plugins");
+        for index in 0..count {
+            let hidden = plugins.join(format!(".bench-{index}"));
+            copy_named(&bench_plugin()?, &hidden, &format!("bench-{index}"))?;
+            std::fs::rename(&hidden, plugins.join(format!("bench-{index}")))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `count` plugins run.
+    pub(crate) async fn running(&self, count: usize) -> Outcome<()> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let plugins = self.host.plugins();
+            if plugins.iter().filter(|plugin| plugin.state == PluginState::Running).count() >= count {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                let states: Vec<_> = plugins
+                    .iter()
+                    .map(|p| format!("{} {} {:?}", p.name, p.state.as_str(), p.reason))
+                    .collect();
+                return Err(format!("the plugins did not start: {states:?}").into());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Asks a plugin's route through the host, without a network between.
+    pub(crate) async fn get(&self, plugin: &str, path: &str) -> Outcome<Vec<u8>> {
+        let request = axum::http::Request::get(format!("/api/x/{plugin}{path}"))
+            .header("host", "localhost")
+            .body(Body::empty())?;
+        let response = self.host.router().oneshot(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        if !status.is_success() {
+            return Err(
+                format!("{plugin}{path} answered {status}: {}", String::from_utf8_lossy(&body)).into()
+            );
+        }
+        Ok(body.to_vec())
+    }
+}
+
+/// The bench plugin, built beside the rig.
+pub(crate) fn bench_plugin() -> Outcome<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("bench-plugin");
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!("{} is missing; build it with `make bench`", path.display()).into())
+    }
+}
+
+/// Copies the bench plugin and writes the name that it shall declare behind the executable's last byte.
+pub(crate) fn copy_named(from: &Path, to: &Path, name: &str) -> Outcome<()> {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::copy(from, to)?;
+    let mut file = std::fs::OpenOptions::new().append(true).open(to)?;
+    write!(file, "\nBENCH-NAME:{name}\n")?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// A platform with one project, and a caller who may do everything.
+struct BenchPlatform;
+
+#[async_trait]
+impl Platform for BenchPlatform {
+    async fn get_project(&self, project_id: i32) -> Result<Option<ProjectInfo>, PlatformError> {
+        let now = chrono::DateTime::UNIX_EPOCH;
+        Ok(Some(ProjectInfo {
+            id: project_id,
+            name: "my-app".into(),
+            slug: "my-app".into(),
+            repo_name: "my-app".into(),
+            repo_owner: "acme".into(),
+            main_branch: "main".into(),
+            preset: "nextjs".into(),
+            source_type: "git".into(),
+            created_at: now,
+            updated_at: now,
+            last_deployment: Some(now),
+            enable_preview_environments: false,
+            external_id: None,
+        }))
+    }
+
+    async fn list_projects(&self) -> Result<Vec<ProjectInfo>, PlatformError> {
+        Ok(Vec::new())
+    }
+
+    async fn get_environment(&self, _: i32) -> Result<Option<EnvironmentInfo>, PlatformError> {
+        Ok(None)
+    }
+
+    async fn list_environments(&self, _: i32) -> Result<Vec<EnvironmentInfo>, PlatformError> {
+        Ok(Vec::new())
+    }
+
+    async fn get_deployment(&self, _: i32) -> Result<Option<DeploymentInfo>, PlatformError> {
+        Ok(None)
+    }
+
+    async fn list_deployments(
+        &self,
+        _: i32,
+        _: Option<i32>,
+        _: u32,
+    ) -> Result<Vec<DeploymentInfo>, PlatformError> {
+        Ok(Vec::new())
+    }
+
+    async fn authenticate(&self, _: &axum::http::request::Parts) -> Option<Caller> {
+        Some(Caller { id: "bench".into(), name: "bench".into(), email: None, role: Role::Admin })
+    }
+}
