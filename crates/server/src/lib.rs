@@ -3,4 +3,6 @@
 //! It is the only crate that knows status codes. It prints nothing: what a person should read is returned.
 
 pub mod api;
+pub mod auth;
 pub mod config;
+pub mod platform;
