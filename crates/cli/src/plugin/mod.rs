@@ -1,0 +1,177 @@
+//! `temps plugin`: see and operate plugins.
+//!
+//! Every state that is shown is the daemon's measured one; nothing is concluded here.
+
+mod grants;
+mod logs;
+
+use clap::Subcommand;
+use serde_json::json;
+use temps_server::api::page::PageQuery;
+use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin};
+
+use crate::client::Client;
+use crate::exit::Failure;
+use crate::output::{Output, or_dash, plain, record, table, time, time_or_dash};
+
+/// What can be done with plugins.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List plugins and where they stand
+    List,
+    /// Show everything about one plugin
+    Info(Name),
+    /// Start a plugin that is stopped, crashed or quarantined
+    Start(Name),
+    /// Stop a plugin until it is started again, or the daemon restarts
+    Stop(Name),
+    /// Stop a plugin and start it again
+    Restart(Name),
+    /// Let a plugin run again, now and after each start of the daemon
+    Enable(Name),
+    /// Stop a plugin and keep it off, also after a restart of the daemon
+    Disable(Name),
+    /// Let a debugger pause a plugin: no health checks, nothing that would kill it
+    Debug {
+        #[command(flatten)]
+        name: Name,
+        /// Go back to ordinary supervision
+        #[arg(long)]
+        off: bool,
+    },
+    /// Show what a plugin has logged
+    Logs(logs::Arguments),
+    /// Show what a plugin may do, and what it asks for beyond that
+    Grants(Name),
+    /// Give a plugin permissions; all that it asks for when none are named
+    Grant {
+        #[command(flatten)]
+        name: Name,
+        #[command(flatten)]
+        grants: grants::Named,
+    },
+    /// Take permissions back; this works at once
+    Revoke {
+        #[command(flatten)]
+        name: Name,
+        #[command(flatten)]
+        grants: grants::Named,
+    },
+    /// Give a plugin's name, data and grants to another file that claims the name
+    Adopt {
+        #[command(flatten)]
+        name: Name,
+        /// The file; may be left out when only one claims the name
+        file: Option<String>,
+    },
+}
+
+/// Which plugin.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Name {
+    /// Name of the plugin, as `temps plugin list` shows it
+    #[arg(value_name = "PLUGIN")]
+    name: String,
+}
+
+/// Does what was asked.
+pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Result<(), Failure> {
+    let verb = match command {
+        Command::List => {
+            let page = client.list::<Plugin>(&["api", "plugins"], &PageQuery::default(), u32::MAX).await?;
+            return output.data(&page, |page| plugins(&page.items));
+        }
+        Command::Info(Name { name }) => {
+            let plugin: Plugin = client.get(&["api", "plugins", &name]).await?;
+            return output.data(&plugin, one);
+        }
+        Command::Debug { name: Name { name }, off } => {
+            let plugin: Plugin =
+                client.post(&["api", "plugins", &name, "debug"], &DebugSwitch { on: !off }).await?;
+            return output.data(&plugin, stands);
+        }
+        Command::Adopt { name: Name { name }, file } => {
+            let plugin: Plugin = client.post(&["api", "plugins", &name, "adopt"], &Adoption { file }).await?;
+            return output.data(&plugin, stands);
+        }
+        Command::Logs(arguments) => return logs::run(arguments, client, output).await,
+        Command::Grants(Name { name }) => return grants::show(&name, client, output).await,
+        Command::Grant { name, grants } => return grants::grant(&name.name, &grants, client, output).await,
+        Command::Revoke { name, grants } => return grants::revoke(&name.name, &grants, client, output).await,
+        Command::Start(name) => ("start", name),
+        Command::Stop(name) => ("stop", name),
+        Command::Restart(name) => ("restart", name),
+        Command::Enable(name) => ("enable", name),
+        Command::Disable(name) => ("disable", name),
+    };
+    let (verb, Name { name }) = verb;
+    let plugin: Plugin = client.post(&["api", "plugins", &name, verb], &json!({})).await?;
+    output.data(&plugin, stands)
+}
+
+fn plugins(plugins: &[Plugin]) -> String {
+    let rows = plugins.iter().map(|plugin| {
+        [
+            plugin.name.clone(),
+            or_dash(plugin.version.as_deref()),
+            plugin.state.clone(),
+            or_dash(plugin.health.as_deref()),
+            or_dash(plugin.channel.as_deref()),
+            time_or_dash(plugin.running_since),
+            plugin.crashes.to_string(),
+            plugin.reason.clone().unwrap_or_default(),
+        ]
+    });
+    table(["NAME", "VERSION", "STATE", "HEALTH", "CHANNEL", "RUNNING SINCE", "CRASHES", "NOTE"], rows)
+}
+
+/// One line: where the plugin stands now.
+fn stands(plugin: &Plugin) -> String {
+    let why = plugin.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    plain(&format!("{} is {}{why}", plugin.name, plugin.state))
+}
+
+fn one(plugin: &Plugin) -> String {
+    let list = |words: &[String]| (!words.is_empty()).then(|| words.join(", "));
+    let events = plugin.manifest.as_ref().and_then(|manifest| {
+        let events = manifest["events"].as_array()?;
+        list(&events.iter().filter_map(|event| Some(event.as_str()?.to_owned())).collect::<Vec<_>>())
+    });
+    let mut text = record([
+        ("name", Some(plugin.name.clone())),
+        ("display name", plugin.display_name.clone()),
+        ("description", plugin.description.clone()),
+        ("version", plugin.version.clone()),
+        ("state", Some(plugin.state.clone())),
+        ("why", plugin.reason.clone()),
+        ("health", plugin.health.clone()),
+        ("channel", plugin.channel.clone()),
+        ("features", list(&plugin.features)),
+        ("events", events),
+        ("page", plugin.ui_url.clone()),
+        ("process", plugin.pid.map(|pid| pid.to_string())),
+        ("kept together by", plugin.containment.clone()),
+        ("running since", plugin.running_since.map(time)),
+        ("next try", plugin.next_start_at.map(time)),
+        ("starts", Some(plugin.starts.to_string())),
+        ("crashes", Some(plugin.crashes.to_string())),
+        ("file", Some(plugin.file.clone())),
+        ("sha-256", plugin.hash.clone()),
+        ("can be done now", list(&plugin.allowed_actions)),
+    ]);
+    if let Some(crash) = &plugin.last_crash {
+        text.push_str(&last_crash(crash));
+    }
+    text
+}
+
+fn last_crash(crash: &Crash) -> String {
+    let memory = if crash.out_of_memory == Some(true) { ", out of memory" } else { "" };
+    let cause = format!("{} while {}{memory}", crash.cause, crash.state);
+    let mut text = format!("\n\nlast crash at {}: {}", time(crash.at), plain(&cause));
+    for line in &crash.last_lines {
+        text.push_str("\n  ");
+        text.push_str(&plain(line));
+    }
+    text
+}
