@@ -26,7 +26,8 @@ lint: ## Only the format check and the lints
 
 bench: ## Measure latency, throughput and memory on this machine
 	@scripts/setup.sh run
-	@scripts/bench.sh
+	@cargo build --release --locked -p temps-benches --bins
+	@target/release/temps-bench
 
 clean: ## Remove build results and the run-time home of `make run`
 	@cargo clean

@@ -31,4 +31,6 @@ pub use temps_store as store;
 ///
 /// Call it first in `main`, before threads or a runtime exist: the host starts the program's own executable again to
 /// launch plugins. `PluginHost` refuses to start when the executable does not answer as a launcher.
-pub fn launcher() {}
+pub fn launcher() {
+    temps_sandbox::launcher();
+}

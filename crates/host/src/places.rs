@@ -19,6 +19,9 @@ const SOCKET_NAME: &str = "plugin.sock";
 /// Length of the directory name that stands for a plugin whose own name would make the socket's path too long.
 const SHORT_NAME: usize = 16;
 
+/// Longest directory for sockets, in bytes: what remains of a socket's path below it always fits.
+pub const MAX_RUN_DIR: usize = MAX_SOCKET_PATH - SHORT_NAME - SOCKET_NAME.len() - 2;
+
 /// Why the places cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
@@ -79,7 +82,7 @@ impl Places {
     /// [`PlaceError`] says which place cannot be used and what to do.
     pub fn take(config: &HostConfig) -> Result<Self, PlaceError> {
         let length = config.run_dir.as_os_str().len();
-        let max = MAX_SOCKET_PATH - SHORT_NAME - SOCKET_NAME.len() - 2;
+        let max = MAX_RUN_DIR;
         if length > max {
             return Err(PlaceError::TooLong { path: config.run_dir.clone(), length, max });
         }

@@ -4,15 +4,13 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use temps_host::places::MAX_RUN_DIR;
 use temps_server::config::{Config, Places};
 
 use super::{Check, Status};
 
 /// Free space below which the daemon's journal and logs may run into trouble, in bytes: the journal alone may take it.
 const COMFORTABLE_SPACE: u64 = 1024 * 1024 * 1024;
-
-/// Longest directory for sockets, in bytes, with which the host starts.
-const LONGEST_RUN_DIR: usize = 78;
 
 /// Says which settings file is in force. That it could be read and makes sense was found out before.
 pub(crate) fn settings_file(config: &Config) -> Check {
@@ -128,7 +126,7 @@ fn nearest_existing(path: &Path) -> PathBuf {
 
 /// A socket's path has at most 107 bytes, so the directory must leave room for what the host puts below it.
 fn socket_room(run_dir: &Path) -> Check {
-    let (length, most) = (run_dir.as_os_str().len(), LONGEST_RUN_DIR);
+    let (length, most) = (run_dir.as_os_str().len(), MAX_RUN_DIR);
     let found =
         format!("{} has {length} bytes; at most {most} leave room for a socket's path", run_dir.display());
     if length > most {
