@@ -11,6 +11,7 @@ use crate::config::HostConfig;
 use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::plugin::PluginSnapshot;
+use crate::proxy::Proxy;
 use crate::registry::Registry;
 
 /// Everything that the host's rooms share.
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) audit: Audit,
     pub(crate) metrics: Metrics,
+    pub(crate) proxy: Proxy,
 }
 
 /// A running plugin host. Cheap to clone; [`PluginHost::shutdown`] ends it for all clones.
@@ -128,13 +130,16 @@ impl PluginHostBuilder {
     /// [`BuildError`] says what is missing or not usable.
     pub async fn build(self) -> Result<PluginHost, BuildError> {
         let store = self.store.ok_or(BuildError::Missing("a store"))?;
+        let platform = self.platform.ok_or(BuildError::Missing("a platform"))?;
+        let (registry, metrics) = (Registry::default(), Metrics::default());
         let shared = Shared {
             config: Arc::new(self.config.ok_or(BuildError::Missing("settings (config)"))?),
-            platform: self.platform.ok_or(BuildError::Missing("a platform"))?,
-            registry: Registry::default(),
+            proxy: Proxy::new(registry.clone(), platform.clone(), metrics.clone()),
+            platform,
+            registry,
             audit: Audit::start(store.clone()),
             store,
-            metrics: Metrics::default(),
+            metrics,
         };
         Ok(PluginHost { shared })
     }
@@ -160,7 +165,7 @@ impl PluginHost {
 
     /// The routes `/api/x/{plugin}/*`, to be merged into the platform's router at its root.
     pub fn router(&self) -> axum::Router {
-        axum::Router::new()
+        self.shared.proxy.router()
     }
 
     /// All plugins, by name.

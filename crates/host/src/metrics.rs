@@ -55,10 +55,16 @@ pub struct Metrics {
     pub channel_frames: Family<OfPluginAnd, Counter>,
     /// Data calls by outcome (`kind`): `ok`, or the code of the error.
     pub channel_calls: Family<OfPluginAnd, Counter>,
-    /// Proxied requests by class of the answer (`kind`): `2xx` to `5xx`, `refused`.
+    /// Proxied requests by class of the answer (`kind`): `1xx` (upgrades) to `5xx`, `refused` for those that the host answered itself.
     pub proxy_requests: Family<OfPluginAnd, Counter>,
     /// Seconds from a proxied request to the first byte of its answer.
     pub proxy_seconds: Latency,
+    /// Proxied requests under way now, streams and upgrades included.
+    pub proxy_in_flight: Family<OfPlugin, Gauge>,
+    /// Bytes of bodies and upgraded connections by direction (`kind`): `in` to the plugin, `out` from it.
+    pub proxy_bytes: Family<OfPluginAnd, Counter>,
+    /// Connections that the proxy opened to the plugin; far fewer than requests, since they are kept.
+    pub proxy_connections: Family<OfPlugin, Counter>,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -80,6 +86,9 @@ impl Default for Metrics {
             channel_calls: Family::default(),
             proxy_requests: Family::default(),
             proxy_seconds: Family::new_with_constructor(latency),
+            proxy_in_flight: Family::default(),
+            proxy_bytes: Family::default(),
+            proxy_connections: Family::default(),
             registry: Arc::new(Mutex::new(Registry::with_prefix("temps"))),
         };
         metrics.register();
@@ -102,6 +111,9 @@ impl Metrics {
         r.register("channel_calls", "Data calls by outcome", self.channel_calls.clone());
         r.register("proxy_requests", "Proxied requests by answer", self.proxy_requests.clone());
         r.register("proxy_seconds", "From request to first byte", self.proxy_seconds.clone());
+        r.register("proxy_in_flight", "Proxied requests under way", self.proxy_in_flight.clone());
+        r.register("proxy_bytes", "Bytes of bodies by direction", self.proxy_bytes.clone());
+        r.register("proxy_connections", "Connections opened to a plugin", self.proxy_connections.clone());
     }
 
     /// Labels for a family that is split by plugin.

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::body::Upload;
 use super::bounds::{Bounds, MAX_POOLED, MAX_RESPONSE_HEAD, MAX_RESPONSE_HEADERS};
@@ -176,6 +177,8 @@ pub(super) struct Pulse {
 /// What one request holds until it is over: its place among the plugin's requests, and its count.
 #[derive(Debug)]
 pub(super) struct Flight {
+    /// What a stop of the plugin waits for; given up by streams, which have no end of their own.
+    pub(super) work: Option<TaskTrackerToken>,
     pub(super) _permit: tokio::sync::OwnedSemaphorePermit,
     pub(super) _counted: InFlight,
 }
@@ -226,6 +229,14 @@ impl Pulse {
     /// Takes a request's place away, to hold it on another connection.
     pub(super) fn take_flight(&self) -> Option<Flight> {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Makes the request a stream, which may be silent for `limit` and which no stop of the plugin waits for.
+    pub(super) fn become_stream(&self, limit: Duration) {
+        self.allow(limit);
+        if let Some(flight) = &mut *self.flight.lock().unwrap_or_else(PoisonError::into_inner) {
+            flight.work = None;
+        }
     }
 
     fn end_flight(&self) {

@@ -8,7 +8,8 @@ use tokio::sync::Semaphore;
 use super::bounds::{Bounds, MAX_IN_FLIGHT};
 use super::connection::{Flight, Pool};
 use super::refusal::Refusal;
-use super::traffic::{Traffic, TrafficBoard};
+use super::traffic::Traffic;
+use crate::metrics::Metrics;
 use crate::plugin::Link;
 
 /// What the proxy holds for one plugin.
@@ -24,10 +25,10 @@ impl Lane {
         &self.traffic
     }
 
-    /// Takes one of the plugin's places.
-    pub(super) fn enter(&self) -> Result<Flight, Refusal> {
+    /// Takes one of the plugin's places, and work that a stop of the plugin waits for.
+    pub(super) fn enter(&self, link: &Link) -> Result<Flight, Refusal> {
         let permit = self.places.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
-        Ok(Flight { _permit: permit, _counted: self.traffic.begin() })
+        Ok(Flight { work: Some(link.work.token()), _permit: permit, _counted: self.traffic.begin() })
     }
 
     /// The connections to this start of the plugin; those to an earlier one are closed.
@@ -52,7 +53,7 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// The lane of a plugin that exists.
-    pub(super) fn of(&self, plugin: &str, board: &TrafficBoard) -> Arc<Lane> {
+    pub(super) fn of(&self, plugin: &str, metrics: &Metrics) -> Arc<Lane> {
         let read = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = read.get(plugin) {
             return found.clone();
@@ -62,7 +63,7 @@ impl Lanes {
         let lane = write.entry(plugin.to_owned()).or_insert_with(|| {
             Arc::new(Lane {
                 places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
-                traffic: board.of(plugin),
+                traffic: Arc::new(Traffic::of(plugin, metrics)),
                 pool: Mutex::new(None),
             })
         });

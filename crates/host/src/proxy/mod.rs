@@ -19,7 +19,7 @@ mod path;
 mod redirect;
 mod refusal;
 mod token;
-pub mod traffic;
+mod traffic;
 mod upgrade;
 
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ use self::lane::Lanes;
 use self::path::{Place, Target};
 use self::refusal::Refusal;
 use self::token::PageTokens;
-use self::traffic::TrafficBoard;
+use crate::metrics::Metrics;
 use crate::platform::{Caller, Platform};
 use crate::plugin::{Link, PluginSnapshot, PluginState};
 use crate::registry::{PluginHandle, Registry};
@@ -60,7 +60,7 @@ struct Inner {
     bounds: Bounds,
     lanes: Lanes,
     tokens: PageTokens,
-    traffic: TrafficBoard,
+    metrics: Metrics,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -70,22 +70,27 @@ impl std::fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// A proxy to the plugins of `registry`, for callers that `platform` knows.
+    /// A proxy to the plugins of `registry`, for callers that `platform` knows, counting in `metrics`.
     #[must_use]
-    pub fn new(registry: Registry, platform: Arc<dyn Platform>) -> Self {
-        Self::with_bounds(registry, platform, Bounds::default())
+    pub fn new(registry: Registry, platform: Arc<dyn Platform>, metrics: Metrics) -> Self {
+        Self::with_bounds(registry, platform, metrics, Bounds::default())
     }
 
     /// The same with other bounds; for tests, which would wait for minutes otherwise.
     #[must_use]
-    pub fn with_bounds(registry: Registry, platform: Arc<dyn Platform>, bounds: Bounds) -> Self {
+    pub fn with_bounds(
+        registry: Registry,
+        platform: Arc<dyn Platform>,
+        metrics: Metrics,
+        bounds: Bounds,
+    ) -> Self {
         let inner = Inner {
             registry,
             platform,
             bounds,
             lanes: Lanes::default(),
             tokens: PageTokens::default(),
-            traffic: TrafficBoard::default(),
+            metrics,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -96,12 +101,6 @@ impl Proxy {
     /// learn the caller's address.
     pub fn router(&self) -> axum::Router {
         axum::Router::new().route("/api/x/{*rest}", axum::routing::any(answer)).with_state(self.clone())
-    }
-
-    /// What went through, per plugin.
-    #[must_use]
-    pub fn traffic(&self) -> &TrafficBoard {
-        &self.inner.traffic
     }
 }
 
@@ -116,7 +115,7 @@ async fn answer(State(proxy): State<Proxy>, request: Request) -> Response<Body> 
             Ok(response) => response,
             Err(refusal) => {
                 if proxy.inner.registry.get(target.plugin).is_some() {
-                    proxy.inner.traffic.of(target.plugin).refused();
+                    proxy.inner.lanes.of(target.plugin, &proxy.inner.metrics).traffic().refused();
                 }
                 tracing::debug!(plugin = target.plugin, code = refusal.code().1, "request refused");
                 refusal.response(&method, Some(target.plugin))
@@ -177,8 +176,8 @@ impl Inner {
         if asked.is_some() && !body.is_end_stream() {
             return Err(Refusal::UpgradeWithBody);
         }
-        let lane = self.lanes.of(target.plugin, &self.traffic);
-        let flight = lane.enter()?;
+        let lane = self.lanes.of(target.plugin, &self.metrics);
+        let flight = lane.enter(link)?;
         let pool = lane.pool(link, self.bounds);
         let request_id = uuid::Uuid::now_v7().to_string();
         let authority = caller::authority(parts);
@@ -199,9 +198,10 @@ impl Inner {
             headers: headers::for_plugin(&parts.headers, &facts),
         };
         let upload = Upload::new(body, bound, lane.traffic().clone());
+        let begun = Instant::now();
         let answer = forward::exchange(&pool, &outgoing, upload, flight).await?;
         let status = answer.response.status();
-        lane.traffic().answered(status);
+        lane.traffic().answered(status, begun.elapsed());
 
         let mut agreed = None;
         let mut response = if status == StatusCode::SWITCHING_PROTOCOLS {

@@ -55,6 +55,7 @@ pub(super) fn join(
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = std::mem::take(answer.response.headers_mut());
     let connection = answer.connection;
+    connection.pulse.become_stream(idle);
     tokio::spawn(async move {
         let _flight = connection.pulse.take_flight();
         let both = async { tokio::try_join!(caller, plugin) };

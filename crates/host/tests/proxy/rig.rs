@@ -11,6 +11,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use temps_host::grants::Grants;
+use temps_host::metrics::Metrics;
 use temps_host::plugin::{Link, PluginSnapshot, PluginState};
 use temps_host::protocol::{
     DeploymentInfo, EnvironmentInfo, PluginManifest, PluginName, ProjectInfo, parse_ready_line,
@@ -24,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// The longest that a test waits for anything; only a failing test ever does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,7 +79,7 @@ impl Platform for TwoCallers {
 pub(crate) struct Rig {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) registry: Registry,
-    pub(crate) proxy: Proxy,
+    pub(crate) metrics: Metrics,
     pub(crate) front: SocketAddr,
 }
 
@@ -96,12 +98,13 @@ impl Rig {
 
     pub(crate) async fn with_bounds(bounds: Bounds) -> Self {
         let registry = Registry::default();
-        let proxy = Proxy::with_bounds(registry.clone(), Arc::new(TwoCallers), bounds);
+        let metrics = Metrics::default();
+        let proxy = Proxy::with_bounds(registry.clone(), Arc::new(TwoCallers), metrics.clone(), bounds);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let front = listener.local_addr().unwrap();
         let service = proxy.router().into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
-        Self { dir: tempfile::tempdir().unwrap(), registry, proxy, front }
+        Self { dir: tempfile::tempdir().unwrap(), registry, metrics, front }
     }
 
     /// Registers a plugin whose socket `name.sock` is (or is not yet) served by the test.
@@ -186,6 +189,8 @@ pub(crate) fn link_to(name: &str, socket: &Path, incarnation: u64) -> Link {
         channel: None,
         has_ui: true,
         closed: CancellationToken::new(),
+        work: TaskTracker::new(),
+        ended: watch::channel(None).1,
     }
 }
 
