@@ -11,8 +11,12 @@ use crate::StoreError;
 /// Place of an event in the journal. It grows with each commit and never goes back.
 pub type Seq = i64;
 
+/// Bytes of JSON in one page of the journal. A page is shorter than its limit when its events are large, so that a reader's
+/// memory is bounded whatever was published; one event always fits.
+pub const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+
 /// One event as the journal holds it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JournalEntry {
     /// Place in the journal.
     pub seq: Seq,
@@ -47,7 +51,7 @@ pub enum DeliveryState {
 }
 
 /// One event to one plugin, with its attempts. This is also the audit trail's record of the dispatch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRecord {
     /// Name of the plugin.
     pub plugin: String,
@@ -195,10 +199,10 @@ pub trait HostStore: Send + Sync + 'static {
     /// The journal's last place, updated after each commit, whoever published.
     fn head(&self) -> watch::Receiver<Seq>;
 
-    /// Events after `after`, oldest first, at most `limit`.
+    /// Events after `after`, oldest first, at most `limit` and at most [`MAX_PAGE_BYTES`]. Only an empty page is the end.
     async fn events_after(&self, after: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError>;
 
-    /// Events before `before`, newest first, at most `limit`.
+    /// Events before `before`, newest first, at most `limit` and at most [`MAX_PAGE_BYTES`]. Only an empty page is the end.
     async fn events_before(&self, before: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError>;
 
     /// One event by its id.

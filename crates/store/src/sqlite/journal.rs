@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use temps_protocol::PluginEvent;
 
 use super::WriteTx;
-use crate::{JournalEntry, Published, Seq, StoreError};
+use crate::{JournalEntry, MAX_PAGE_BYTES, Published, Seq, StoreError};
 
 /// An event in the form in which the journal holds it, made before the writer's turn.
 pub(crate) struct Encoded {
@@ -90,8 +90,18 @@ pub(super) fn by_id(conn: &Connection, id: &str) -> Result<Option<JournalEntry>,
 
 fn entries(conn: &Connection, sql: &str, from: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
     let mut statement = conn.prepare_cached(sql)?;
-    let rows = statement.query_map((from, limit_of(limit)), raw)?;
-    rows.map(|row| decode(row?)).collect()
+    let mut rows = statement.query((from, limit_of(limit)))?;
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let (seq, json, published_at) = raw(row)?;
+        bytes += json.len();
+        if bytes > MAX_PAGE_BYTES && !found.is_empty() {
+            break;
+        }
+        found.push(decode((seq, json, published_at))?);
+    }
+    Ok(found)
 }
 
 /// SQLite counts rows in 64 bits with a sign.
