@@ -47,6 +47,8 @@ pub struct Metrics {
     pub log_lines_dropped: Family<OfPlugin, Counter>,
     /// Events that the journal took.
     pub events_published: Counter,
+    /// Events that retention dropped although some plugin had not settled them.
+    pub events_dropped_unsettled: Counter,
     /// Delivery attempts by outcome (`kind`): `settled`, `failed`, `dead`.
     pub deliveries: Family<OfPluginAnd, Counter>,
     /// Seconds from sending an event to the proof that it was handled.
@@ -80,6 +82,7 @@ impl Default for Metrics {
             plugin_crashes: Family::default(),
             log_lines_dropped: Family::default(),
             events_published: Counter::default(),
+            events_dropped_unsettled: Counter::default(),
             deliveries: Family::default(),
             delivery_seconds: Family::new_with_constructor(latency),
             channel_frames: Family::default(),
@@ -105,6 +108,11 @@ impl Metrics {
         r.register("plugin_crashes", "Crashes of a plugin", self.plugin_crashes.clone());
         r.register("log_lines_dropped", "Log lines over a plugin's rate", self.log_lines_dropped.clone());
         r.register("events_published", "Events that the journal took", self.events_published.clone());
+        r.register(
+            "events_dropped_unsettled",
+            "Events dropped that a plugin had not settled",
+            self.events_dropped_unsettled.clone(),
+        );
         r.register("deliveries", "Delivery attempts by outcome", self.deliveries.clone());
         r.register("delivery_seconds", "From sending to handled", self.delivery_seconds.clone());
         r.register("channel_frames", "Channel frames by direction", self.channel_frames.clone());
