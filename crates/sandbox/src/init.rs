@@ -151,7 +151,10 @@ fn watch(control: &Arc<Control>, program: Pid, achieved: Achieved) -> i32 {
 fn reap_until(program: Pid) -> Option<WaitStatus> {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == program => return Some(status),
+            // A program that lets itself be traced by its parent also reports each stop.
+            Ok(Some((pid, status))) if pid == program && (status.exited() || status.signaled()) => {
+                return Some(status);
+            }
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return None,
         }

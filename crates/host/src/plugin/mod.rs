@@ -5,6 +5,7 @@ pub mod link;
 pub mod logfile;
 mod logline;
 pub mod logs;
+pub mod process;
 pub mod restart;
 pub mod snapshot;
 pub mod state;

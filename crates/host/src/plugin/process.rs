@@ -1,0 +1,462 @@
+//! The process of one plugin: started through the launcher, watched, signalled, ended with everything that it left behind.
+//!
+//! This is the only file of the host that starts processes. It knows nothing of handshakes, channels or policies.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use temps_protocol::{Feature, PluginName};
+use temps_sandbox::{
+    Arg, Containment, Control, ControlError, Order, Plan, Probe, ProbeError, Program, Report,
+};
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::secrets::Secret;
+
+/// Features that this host has and announces to plugins.
+pub const HOST_FEATURES: &[Feature] = &[Feature::Reconnect];
+
+/// Where a plugin finds programs and interpreters.
+pub const PLUGIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Longest path of a socket in bytes; the kernel's address has 108 and a final zero.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// How long the launcher has to build the place and execute the plugin. It needs milliseconds; a loaded machine seconds.
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a launcher has to end everything after its lifeline was cut, before the host does it itself.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Time between two rounds in which the host ends everything itself.
+const KILL_ROUND: Duration = Duration::from_millis(100);
+
+/// Signals that may wait for the launcher. A stop sends one; more are somebody's mistake.
+const SIGNAL_QUEUE: usize = 8;
+
+/// Starts plugins: an executable that was seen to answer as a launcher, and what it can do on this machine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    executable: Arc<Path>,
+    probe: Arc<Probe>,
+}
+
+/// What to start, and what the plugin is told.
+#[derive(Debug, Clone)]
+pub struct SpawnSpec {
+    /// The executable, an absolute path.
+    pub program: PathBuf,
+    /// Name of the plugin, once it is known.
+    pub name: Option<PluginName>,
+    /// Where the plugin is to listen; at most [`MAX_SOCKET_PATH`] bytes.
+    pub socket: PathBuf,
+    /// Proves to the plugin that a request comes from the host; fresh for each spawn.
+    pub secret: Secret,
+    /// The plugin's own directory, its home and its working directory. It must exist.
+    pub data_dir: PathBuf,
+    /// Where the plugin puts temporary files. It must exist.
+    pub tmp_dir: PathBuf,
+    /// Further variables of the environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Why a plugin's process could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The launcher itself cannot be started.
+    #[error("the launcher {path} cannot be started: {source}")]
+    Launcher {
+        /// The launcher's executable.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A step on the way to the plugin failed.
+    #[error("starting failed at the step {step}: {error}")]
+    Step {
+        /// Name of the step.
+        step: String,
+        /// What happened there.
+        error: String,
+    },
+    /// The launcher ended without a word.
+    #[error("the launcher ended before the plugin was started; the plugin's log may have its last words")]
+    LauncherEnded,
+    /// The launcher took longer than 10 s.
+    #[error("the launcher did not start the plugin within {} s; the machine may be overloaded", LAUNCH_TIMEOUT.as_secs())]
+    Timeout,
+    /// A path cannot be given to the plugin.
+    #[error("the path {0:?} is not UTF-8; choose another place")]
+    NotText(PathBuf),
+    /// The socket's path is too long for the operating system.
+    #[error(
+        "the socket path {path} has {length} bytes, at most {MAX_SOCKET_PATH} are possible; choose a shorter run directory"
+    )]
+    SocketPathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The launcher could not be told what to do.
+    #[error("the launcher could not be told what to start: {0}")]
+    Control(#[from] ControlError),
+}
+
+/// How a plugin's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitReport {
+    /// Exit status, if it exited by itself.
+    pub code: Option<i32>,
+    /// Signal that ended it, if one did.
+    pub signal: Option<i32>,
+    /// Whether it ran out of memory; `None` where that cannot be told.
+    pub out_of_memory: Option<bool>,
+    /// Whether the host ended it with [`Process::kill`].
+    pub killed_by_host: bool,
+}
+
+/// A plugin's process and everything that descends from it. Dropping it ends all of them.
+#[derive(Debug)]
+pub struct Process {
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    launcher_pid: u32,
+    pid: Option<u32>,
+    containment: Containment,
+    signals: mpsc::Sender<i32>,
+    lifeline: CancellationToken,
+    end: watch::Receiver<End>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct End {
+    exit: Option<ExitReport>,
+    gone: bool,
+}
+
+impl Launcher {
+    /// Tries out what `executable` (by default the running program itself) can do as a launcher on this machine.
+    ///
+    /// # Errors
+    /// [`ProbeError`] when it is no launcher, or when this process was itself started by such a try.
+    pub async fn prepare(executable: Option<&Path>) -> Result<Self, ProbeError> {
+        Self::prepare_as(executable, None).await
+    }
+
+    /// Like [`Launcher::prepare`], with one certain means to keep a plugin's processes together.
+    ///
+    /// # Errors
+    /// As [`Launcher::prepare`]; also when the means is not to be had.
+    pub async fn prepare_as(
+        executable: Option<&Path>,
+        wanted: Option<Containment>,
+    ) -> Result<Self, ProbeError> {
+        // The link of the kernel leads to the running program even after its file was replaced by an update.
+        let executable: Arc<Path> = executable.unwrap_or(Path::new("/proc/self/exe")).into();
+        let path = Arc::clone(&executable);
+        let probed = tokio::task::spawn_blocking(move || temps_sandbox::probe_as(&path, wanted)).await;
+        let probe = probed.map_err(|e| ProbeError::NothingWorks(e.to_string()))??;
+        Ok(Self { executable, probe: Arc::new(probe) })
+    }
+
+    /// What was found out about this machine.
+    #[must_use]
+    pub fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
+    /// Starts a plugin and returns once it was executed.
+    ///
+    /// # Errors
+    /// [`SpawnError`] names the step that failed; nothing of the plugin is left then.
+    pub async fn spawn(&self, spec: &SpawnSpec) -> Result<Process, SpawnError> {
+        let plan = Plan { steps: self.probe.steps.clone(), program: program(spec)? };
+        let (control, launcher_end) = Control::pair().map_err(ControlError::Socket)?;
+        // Nothing is done between fork and exec, and the launcher's life does not hang on the thread that starts it.
+        let mut child = Command::new(&*self.executable)
+            .arg0(format!("launcher of {}", spec.program.display()))
+            .arg(temps_sandbox::MARKER)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(launcher_end))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|source| SpawnError::Launcher { path: self.executable.to_path_buf(), source })?;
+        let launcher_pid = child.id().ok_or(SpawnError::LauncherEnded)?;
+        control.order(&Order::Launch(plan))?;
+        let control = registered(control).map_err(ControlError::Socket)?;
+        let started = tokio::time::timeout(LAUNCH_TIMEOUT, next_report(&control)).await;
+        let (own_pid, containment) = match started.map_err(|_| SpawnError::Timeout)?? {
+            Some(Report::Started { pid, containment, .. }) => (pid, containment),
+            Some(Report::StepFailed { step, error }) => return Err(SpawnError::Step { step, error }),
+            Some(Report::Exited { .. }) | None => return Err(SpawnError::LauncherEnded),
+        };
+        let (signals, signal_queue) = mpsc::channel(SIGNAL_QUEUE);
+        let lifeline = CancellationToken::new();
+        let (told, end) = watch::channel(End::default());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let pid = host_pid(launcher_pid, own_pid);
+        let watched = Watched {
+            child,
+            launcher_pid,
+            pid,
+            containment,
+            control,
+            signals: signal_queue,
+            lifeline: lifeline.clone(),
+        };
+        tokio::spawn(watched.run(told));
+        Ok(Process { stdout, stderr, launcher_pid, pid, containment, signals, lifeline, end })
+    }
+}
+
+/// What the launcher is to execute: the arguments of protocol version 1 and an environment that holds nothing of the host's.
+fn program(spec: &SpawnSpec) -> Result<Program, SpawnError> {
+    let length = spec.socket.as_os_str().len();
+    if length > MAX_SOCKET_PATH {
+        return Err(SpawnError::SocketPathTooLong { path: spec.socket.clone(), length });
+    }
+    let (socket, data_dir) = (text(&spec.socket)?, text(&spec.data_dir)?);
+    let mut env = spec.env.clone();
+    env.extend([
+        ("TEMPS_API_VERSION".to_owned(), temps_protocol::API_VERSION.to_string()),
+        ("TEMPS_FEATURES".to_owned(), Feature::format_list(HOST_FEATURES)),
+        ("PATH".to_owned(), PLUGIN_PATH.to_owned()),
+        ("HOME".to_owned(), data_dir.clone()),
+        ("TMPDIR".to_owned(), text(&spec.tmp_dir)?),
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+    ]);
+    if let Some(name) = &spec.name {
+        env.insert("TEMPS_PLUGIN_NAME".to_owned(), name.to_string());
+    }
+    let args = vec![
+        Arg::plain(text(&spec.program)?),
+        Arg::plain("--socket-path"),
+        Arg::plain(socket),
+        Arg::plain("--auth-secret"),
+        Arg::secret(spec.secret.expose()),
+        Arg::plain("--data-dir"),
+        Arg::plain(data_dir),
+    ];
+    Ok(Program { path: spec.program.clone(), args, env, directory: spec.data_dir.clone() })
+}
+
+fn text(path: &Path) -> Result<String, SpawnError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| SpawnError::NotText(path.to_owned()))
+}
+
+/// The plugin's process id in the host's namespace; `None` if it has ended already.
+fn host_pid(launcher: u32, own: i32) -> Option<u32> {
+    let own = u32::try_from(own).ok();
+    temps_sandbox::descendants(launcher).into_iter().find(|pid| temps_sandbox::namespace_pid(*pid) == own)
+}
+
+impl Process {
+    /// The plugin's output; it can be taken once.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.stdout.take()
+    }
+
+    /// The plugin's error output; it can be taken once.
+    pub fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.stderr.take()
+    }
+
+    /// Process id of the launcher: all processes of the plugin descend from it.
+    #[must_use]
+    pub fn launcher_pid(&self) -> u32 {
+        self.launcher_pid
+    }
+
+    /// Process id of the plugin as the host sees it; `None` if it had ended before that could be read.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// What keeps the plugin's processes together, as measured by the launcher.
+    #[must_use]
+    pub fn containment(&self) -> Containment {
+        self.containment
+    }
+
+    /// Waits for the end of the plugin itself, seen at once. What it left behind may live for another moment; see [`Process::gone`].
+    pub async fn wait_exit(&self) -> ExitReport {
+        wait_exit(self.end.clone()).await
+    }
+
+    /// Like [`Process::wait_exit`], as a future of its own that does not borrow the process.
+    pub fn exited(&self) -> impl Future<Output = ExitReport> + Send + use<> {
+        wait_exit(self.end.clone())
+    }
+
+    /// Waits until no process of the plugin is left.
+    pub async fn gone(&self) {
+        let mut end = self.end.clone();
+        // The other side goes only when the runtime does.
+        let _ = end.wait_for(|end| end.gone).await;
+    }
+
+    /// Sends a signal to the plugin's process group, through the launcher. Without effect once the plugin has ended.
+    ///
+    /// `signal` is a number, for example 15 for SIGTERM.
+    pub fn signal(&self, signal: i32) {
+        if let Err(error) = self.signals.try_send(signal) {
+            tracing::debug!(signal, %error, launcher = self.launcher_pid, "a signal was not sent");
+        }
+    }
+
+    /// Ends the plugin and everything that descends from it, at once. [`Process::gone`] tells when it is done.
+    pub fn kill(&self) {
+        self.lifeline.cancel();
+    }
+
+    /// Whether a debugger is attached to the plugin or to a process below it.
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        temps_sandbox::descendants(self.launcher_pid).into_iter().any(is_traced)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.lifeline.cancel();
+    }
+}
+
+async fn wait_exit(mut end: watch::Receiver<End>) -> ExitReport {
+    let ended = end.wait_for(|end| end.exit.is_some()).await.map(|end| end.exit);
+    // The other side goes without a word only with the runtime, and the lifeline goes with it.
+    let killed = ExitReport { code: None, signal: None, out_of_memory: None, killed_by_host: true };
+    ended.ok().flatten().unwrap_or(killed)
+}
+
+impl ExitReport {
+    /// What happened, in words: `exited with status 1`, `was killed by signal 9`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match (self.code, self.signal) {
+            _ if self.killed_by_host => "was ended by the host".to_owned(),
+            (Some(code), _) => format!("exited with status {code}"),
+            (None, Some(signal)) => format!("was killed by signal {signal}"),
+            (None, None) => "ended together with its launcher".to_owned(),
+        }
+    }
+}
+
+fn is_traced(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    status.lines().find_map(|line| line.strip_prefix("TracerPid:")).is_some_and(|tracer| tracer.trim() != "0")
+}
+
+/// Lets the runtime tell when the launcher has written.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; a control socket keeps its descriptor as long as it lives"
+)]
+fn registered(control: Control) -> io::Result<AsyncFd<Control>> {
+    AsyncFd::new(control)
+}
+
+/// The next report of a launcher; `None` when it is gone.
+async fn next_report(control: &AsyncFd<Control>) -> Result<Option<Report>, ControlError> {
+    loop {
+        let mut ready = control.readable().await?;
+        match control.get_ref().report() {
+            Err(ControlError::Socket(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready.clear_ready()
+            }
+            other => return other,
+        }
+    }
+}
+
+/// A started plugin, from the side of the task that watches over it.
+struct Watched {
+    child: Child,
+    launcher_pid: u32,
+    pid: Option<u32>,
+    containment: Containment,
+    control: AsyncFd<Control>,
+    signals: mpsc::Receiver<i32>,
+    lifeline: CancellationToken,
+}
+
+impl Watched {
+    async fn run(mut self, told: watch::Sender<End>) {
+        let reported = self.until_exit().await;
+        let killed_by_host = self.lifeline.is_cancelled();
+        let without_report = ExitReport { code: None, signal: None, out_of_memory: None, killed_by_host };
+        told.send_modify(|end| end.exit = Some(reported.unwrap_or(without_report)));
+        let lost = reported.is_none() && !killed_by_host;
+        self.end_everything(lost).await;
+        told.send_modify(|end| end.gone = true);
+    }
+
+    /// Forwards signals until the plugin has ended, the launcher is lost, or the host wants an end.
+    async fn until_exit(&mut self) -> Option<ExitReport> {
+        loop {
+            tokio::select! {
+                biased;
+                report = next_report(&self.control) => match report {
+                    Ok(Some(Report::Exited { code, signal })) => {
+                        return Some(ExitReport { code, signal, out_of_memory: None, killed_by_host: false });
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => return None,
+                    Err(error) => {
+                        tracing::warn!(%error, launcher = self.launcher_pid, "a launcher cannot be understood and is ended");
+                        return None;
+                    }
+                },
+                () = self.lifeline.cancelled() => return None,
+                Some(signal) = self.signals.recv() => {
+                    if let Err(error) = self.control.get_ref().order(&Order::Signal(signal)) {
+                        tracing::debug!(%error, signal, launcher = self.launcher_pid, "a signal was not sent");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Cuts the lifeline and waits until the launcher has ended everything; a launcher that does not is ended with it.
+    async fn end_everything(self, lost: bool) {
+        let Self { mut child, launcher_pid, pid, containment, control, .. } = self;
+        drop(control);
+        if lost && containment == Containment::ProcessGroup {
+            // Nobody is left who would adopt and kill; what stayed in the plugin's own group can still be reached.
+            send(pid, |pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
+        }
+        // Somebody may have stopped the launcher, which would then not see its lifeline's end.
+        send(Some(launcher_pid), |pid| rustix::process::kill_process(pid, rustix::process::Signal::CONT));
+        let mut patience = KILL_PATIENCE;
+        while tokio::time::timeout(patience, child.wait()).await.is_err() {
+            tracing::warn!(
+                launcher = launcher_pid,
+                "a launcher does not end; the host ends its processes itself"
+            );
+            patience = KILL_ROUND;
+            if temps_sandbox::kill_descendants(launcher_pid) == 0 && child.start_kill().is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn send(pid: Option<u32>, how: impl FnOnce(rustix::process::Pid) -> rustix::io::Result<()>) {
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended meanwhile, which is what is wanted.
+        let _ = how(pid);
+    }
+}
