@@ -60,7 +60,8 @@ impl PluginContext {
         &self.inner.name
     }
 
-    /// The plugin's own directory. It exists, only the plugin may enter it, and it outlives restarts and updates.
+    /// The plugin's own directory. Only the plugin may enter it, and it outlives restarts and updates. It exists,
+    /// unless the host named a place where this user may not make one, which is then in the log.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.inner.data_dir

@@ -36,7 +36,8 @@
 //!   without keeping routes, health or answers waiting. A panic in a handler is logged and the plugin goes on.
 //! - **The channel** may be lost and made again, or never come: the plugin goes on, and a question to the platform
 //!   waits for a channel no longer than its time-out.
-//! - **The end** comes by SIGTERM, SIGINT, or the death of the host; [`ExternalPlugin::on_shutdown`] runs each time.
+//! - **The end** comes by SIGTERM, SIGINT, or the death of the host; [`ExternalPlugin::on_shutdown`] runs each time that
+//!   [`ExternalPlugin::on_start`] had succeeded.
 
 mod arguments;
 mod auth;

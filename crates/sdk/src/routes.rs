@@ -104,6 +104,9 @@ async fn take_event(
     let body = body.map_err(IntoResponse::into_response)?;
     let value: Value = serde_json::from_slice(&body)
         .map_err(|e| Problem::new(400, format!("the body is not JSON: {e}")).into_response())?;
+    if !value.is_object() {
+        return Err(Problem::new(422, "the body is not an event: it is not a JSON object").into_response());
+    }
     let event: PluginEvent = serde_json::from_value(value)
         .map_err(|e| Problem::new(422, format!("the body is not an event: {e}")).into_response())?;
     let (done, outcome) = oneshot::channel();

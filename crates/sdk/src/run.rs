@@ -1,7 +1,7 @@
 //! A plugin as a process: arguments, the two lines, signals, the host's death, the exit status.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -39,8 +39,6 @@ enum RunError {
     Runtime(std::io::Error),
     #[error("signals cannot be listened to: {0}")]
     Signals(std::io::Error),
-    #[error("the data directory {path:?} cannot be made ({source}); may this user write there?")]
-    DataDir { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error(transparent)]
@@ -122,7 +120,7 @@ async fn live(
     pipe: &mut HandshakePipe,
 ) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
-    make_data_dir(&launch.data_dir)?;
+    make_data_dir(&launch.data_dir);
     let (listener, _socket_file) = socket::bind(&launch.socket_path)?;
     let life = Life::begin(plugin, manifest, launch, listener, Arc::new(|_, _| {}))?;
     pipe.announce_ready(&life.ready()).map_err(RunError::Handshake)?;
@@ -149,13 +147,13 @@ async fn live(
     failed.map_or(Ok(()), |e| Err(e.into()))
 }
 
-fn make_data_dir(path: &Path) -> Result<(), RunError> {
+/// Makes the data directory where the host did not. A plugin that needs none runs without, so this is no reason to end.
+fn make_data_dir(path: &Path) {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(DATA_DIR_MODE)
-        .create(path)
-        .map_err(|source| RunError::DataDir { path: path.to_owned(), source })
+    let made = std::fs::DirBuilder::new().recursive(true).mode(DATA_DIR_MODE).create(path);
+    if let Err(e) = made {
+        tracing::warn!(path = %path.display(), "the data directory cannot be made ({e}); nothing can be kept");
+    }
 }
 
 /// The two signals that end a plugin.

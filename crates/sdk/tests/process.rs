@@ -1,7 +1,8 @@
 //! The SDK as a process: a real executable, a real socket, real signals, and a host that speaks by hand.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -171,6 +172,7 @@ async fn a_posted_event_that_is_not_one_is_refused_with_the_right_status() {
     };
     assert_eq!(post("{").await, 400);
     assert_eq!(post(r#"{"id":"1"}"#).await, 422);
+    assert_eq!(post(r#"["1","test.x","2026-06-06T12:00:00Z",null,{}]"#).await, 422);
     assert_eq!(post(r#"{"id":"1","event_type":"test.x","timestamp":"noon","data":{}}"#).await, 422);
     assert_eq!(post(&"x".repeat(300 * 1024)).await, 413);
     assert_eq!(post(r#"{"id":"1","event_type":"test.x","timestamp":"2026-06-06T12:00:00Z"}"#).await, 200);
@@ -236,6 +238,14 @@ fn a_plugin_whose_host_is_killed_ends_in_order() {
         stdout.read_line(&mut line).unwrap();
         assert!(line.contains(expected), "{line}");
     }
+    // The plugin's own routes wait for the start hook, so after this answer it has started.
+    let mut request = UnixStream::connect(&socket).unwrap();
+    let head =
+        "GET /handled HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer s\r\nConnection: close\r\n\r\n";
+    request.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    request.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     host.kill().unwrap();
     host.wait().unwrap();
     // The pipe ends when the last process that holds it, the plugin, has ended.

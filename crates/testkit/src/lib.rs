@@ -4,8 +4,10 @@
 //! protocol by hand, so that a mistake in an SDK cannot hide a mistake in the host.
 
 pub mod behaviour;
+pub mod binaries;
 pub mod played_host;
 pub mod skip;
+pub mod slack;
 pub mod unruly;
 
 pub use behaviour::{Behaviour, Sin, Step};
