@@ -8,6 +8,7 @@ pub mod logs;
 pub mod process;
 pub mod restart;
 pub mod snapshot;
+pub mod socket;
 pub mod state;
 
 pub use link::{Ended, Link};
