@@ -16,7 +16,7 @@ pub(super) fn append(tx: &WriteTx<'_>, records: &[AuditRecord]) -> Result<(), St
     let mut statement = tx.prepare_cached(
         "INSERT INTO audit (node, at, kind, plugin, actor, detail, total)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6,
-                 coalesce((SELECT total FROM audit ORDER BY seq DESC LIMIT 1), 0) + length(CAST(?6 AS BLOB)))",
+                 coalesce((SELECT total FROM audit ORDER BY seq DESC LIMIT 1), 0) + octet_length(?6))",
     )?;
     for record in records {
         let at = record.at.timestamp_micros();

@@ -41,7 +41,7 @@ pub(crate) fn insert_encoded(tx: &WriteTx<'_>, event: &Encoded) -> Result<Publis
         .prepare_cached(
             "INSERT INTO journal (id, event_type, project_id, published_at, total, json)
              VALUES (?1, ?2, ?3, ?4,
-                     coalesce((SELECT total FROM journal ORDER BY seq DESC LIMIT 1), 0) + length(CAST(?5 AS BLOB)), ?5)
+                     coalesce((SELECT total FROM journal ORDER BY seq DESC LIMIT 1), 0) + octet_length(?5), ?5)
              ON CONFLICT (id) DO NOTHING RETURNING seq",
         )?
         .query_row(

@@ -33,7 +33,7 @@ pub(super) async fn prune(store: &SqliteStore, retention: Retention) -> Result<P
 fn prune_journal(tx: &WriteTx<'_>, retention: &Retention) -> Result<Pruned, StoreError> {
     let since = (retention.now - retention.journal_age).timestamp_micros();
     let bytes = i64::try_from(retention.journal_bytes).unwrap_or(i64::MAX);
-    let Some(last) = last_to_go(tx, "journal", "published_at", since, bytes)? else {
+    let Some(last) = last_to_go(tx, "journal", ["published_at", "json"], since, bytes)? else {
         return Ok(Pruned::default());
     };
     let settled = settled_up_to(tx)?;
@@ -55,7 +55,7 @@ fn prune_journal(tx: &WriteTx<'_>, retention: &Retention) -> Result<Pruned, Stor
 fn prune_audit(tx: &WriteTx<'_>, retention: &Retention) -> Result<u64, StoreError> {
     let since = (retention.now - retention.audit_age).timestamp_micros();
     let bytes = i64::try_from(retention.audit_bytes).unwrap_or(i64::MAX);
-    let Some(last) = last_to_go(tx, "audit", "at", since, bytes)? else { return Ok(0) };
+    let Some(last) = last_to_go(tx, "audit", ["at", "detail"], since, bytes)? else { return Ok(0) };
     Ok(tx.prepare_cached("DELETE FROM audit WHERE seq <= ?1")?.execute([last])? as u64)
 }
 
@@ -63,13 +63,15 @@ fn prune_audit(tx: &WriteTx<'_>, retention: &Retention) -> Result<u64, StoreErro
 fn last_to_go(
     conn: &Connection,
     table: &'static str,
-    at: &'static str,
+    [at, text]: [&'static str; 2],
     since: i64,
     bytes: i64,
 ) -> Result<Option<i64>, StoreError> {
     let sql = format!(
-        "SELECT max(seq) FROM (SELECT seq, {at} AS at, total FROM {table} ORDER BY seq LIMIT {ROWS_PER_COMMIT})
-         WHERE at < ?1 OR total <= (SELECT total FROM {table} ORDER BY seq DESC LIMIT 1) - ?2"
+        "SELECT max(seq)
+         FROM (SELECT seq, {at} AS at, total - octet_length({text}) AS before FROM {table}
+               ORDER BY seq LIMIT {ROWS_PER_COMMIT})
+         WHERE at < ?1 OR before < (SELECT total FROM {table} ORDER BY seq DESC LIMIT 1) - ?2"
     );
     Ok(conn.prepare_cached(&sql)?.query_row((since, bytes), |row| row.get(0)).optional()?.flatten())
 }
