@@ -19,8 +19,9 @@ pub struct Request {
     pub id: Value,
     /// Name of the method.
     pub method: String,
-    /// Parameters, an object.
+    /// Parameters, an object. Absent means none.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, Value>>"))]
     pub params: Value,
 }
 
@@ -51,7 +52,7 @@ pub struct ChannelError {
 
 /// Kinds of channel errors. A kind of a later version is read as [`ErrorCode::Internal`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = with_later_kinds))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The host has no such method.
@@ -68,6 +69,17 @@ pub enum ErrorCode {
     Timeout,
     /// Something went wrong inside the host.
     Internal,
+}
+
+/// Makes the schema as lenient as the reader: beside the known kinds it takes any other word.
+#[cfg(feature = "schema")]
+fn with_later_kinds(schema: &mut schemars::Schema) {
+    if let Some(Value::Array(mut kinds)) = schema.remove("oneOf") {
+        kinds.push(
+            serde_json::json!({"type": "string", "description": "A kind of a later version; read it as `internal`."}),
+        );
+        schema.insert("anyOf".into(), kinds.into());
+    }
 }
 
 impl ErrorCode {

@@ -23,6 +23,7 @@ pub struct PluginEvent {
     pub project_id: Option<i32>,
     /// The payload: an object whose fields depend on `event_type`.
     #[serde(default = "empty_object")]
+    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Map<String, Value>"))]
     pub data: Value,
 }
 

@@ -1,5 +1,6 @@
 //! The two lines that a plugin writes to stdout when it starts: its manifest, then ready.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,12 +15,14 @@ pub struct Ready {
     pub ready: bool,
     /// Whether the plugin says that it has a UI. A hint only: the host also asks `GET /ui/`.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>"))]
     pub has_ui: bool,
     /// The plugin's OpenAPI document, merged into the host's under the plugin's prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub openapi: Option<Value>,
     /// Optional abilities that the plugin has; see [`Feature`].
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub features: Vec<String>,
 }
 
@@ -89,8 +92,7 @@ fn list(problems: &[ManifestProblem]) -> String {
 /// [`HandshakeError`] in words that the plugin's author can act on.
 pub fn parse_manifest_line(line: &str) -> Result<PluginManifest, HandshakeError> {
     let value = parse_object("manifest", line)?;
-    let manifest: PluginManifest = serde_json::from_value(value)
-        .map_err(|e| HandshakeError::BadField { line: "manifest", reason: e.to_string() })?;
+    let manifest: PluginManifest = read_fields("manifest", value)?;
     manifest.check().map_err(|e| HandshakeError::InvalidManifest(e.problems))?;
     Ok(manifest)
 }
@@ -101,9 +103,14 @@ pub fn parse_manifest_line(line: &str) -> Result<PluginManifest, HandshakeError>
 /// [`HandshakeError`] in words that the plugin's author can act on; [`HandshakeError::NotReady`] for `ready:false`.
 pub fn parse_ready_line(line: &str) -> Result<Ready, HandshakeError> {
     let value = parse_object("ready", line)?;
-    let ready: Ready = serde_json::from_value(value)
-        .map_err(|e| HandshakeError::BadField { line: "ready", reason: e.to_string() })?;
+    let ready: Ready = read_fields("ready", value)?;
     if ready.ready { Ok(ready) } else { Err(HandshakeError::NotReady) }
+}
+
+/// Reads the fields of a line. A refusal names the field: `events: invalid type: string "x", expected a sequence`.
+fn read_fields<T: DeserializeOwned>(line: &'static str, value: Value) -> Result<T, HandshakeError> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|e| HandshakeError::BadField { line, reason: e.to_string() })
 }
 
 fn parse_object(expected: &'static str, line: &str) -> Result<Value, HandshakeError> {

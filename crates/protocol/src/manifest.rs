@@ -17,8 +17,10 @@ use crate::name::PluginName;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PluginManifest {
     /// Name of the plugin; see [`PluginName`] for its rules.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$")))]
     pub name: String,
     /// Version of the plugin, best a semantic version.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     pub version: String,
     /// Name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,18 +30,22 @@ pub struct PluginManifest {
     pub description: Option<String>,
     /// Entries that the plugin adds to the console's navigation.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<NavEntry>>"))]
     pub nav: Vec<NavEntry>,
     /// Scripts and styles of a UI, as some plugins in use declare them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ui: Option<UiDeclaration>,
     /// Whether the plugin needs a database of its own. Absent means no.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>"))]
     pub requires_db: bool,
     /// Path that answers 200 while the plugin is well.
     #[serde(default = "default_health_path", deserialize_with = "null_as_health_path")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub health_path: String,
     /// Event types that the plugin wants: exact, `prefix.*`, or `*`. Nothing else is delivered.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub events: Vec<String>,
     /// Version of the protocol that the plugin was written for. Absent means `1.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,9 +67,11 @@ pub struct PluginManifest {
     pub ordering: Option<Ordering>,
     /// Narrows down events by their content.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<EventFilter>>"))]
     pub filters: Vec<EventFilter>,
     /// Paths that the plugin wants to serve to callers that are not signed in.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub public_paths: Vec<String>,
 }
 
@@ -104,9 +112,11 @@ pub struct UiDeclaration {
     pub entry_js: String,
     /// Paths of style sheets.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub css: Vec<String>,
     /// Pages of the UI.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<UiRoute>>"))]
     pub routes: Vec<UiRoute>,
 }
 
@@ -127,6 +137,7 @@ pub struct UiRoute {
 pub struct Permissions {
     /// Data methods that the plugin wants to call, by name.
     #[serde(deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub methods: Vec<String>,
     /// Ids of the projects that it wants to see. Absent asks for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@ pub mod played_host;
 pub mod skip;
 pub mod slack;
 pub mod unruly;
+pub mod vectors;
 
 pub use behaviour::{Behaviour, Sin, Step};
 pub use played_host::PlayedHost;
