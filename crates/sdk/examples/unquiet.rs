@@ -29,6 +29,7 @@ fn babble(place: &str) {
 impl ExternalPlugin for Unquiet {
     fn manifest(&self) -> PluginManifest {
         babble("manifest");
+        assert!(!wish("manifest-panic"), "as ordered");
         let name = if wish("bad-name") { "Bad Name" } else { "unquiet" };
         PluginManifest::builder(name, "1.0.0").event("test.*").health_path("/well").build()
     }
@@ -82,6 +83,11 @@ impl ExternalPlugin for Unquiet {
         }
         std::fs::write(ctx.data_dir().join("started"), "")?;
         Ok(())
+    }
+
+    fn openapi(&self) -> Option<serde_json::Value> {
+        assert!(!wish("openapi-panic"), "as ordered");
+        None
     }
 
     async fn on_shutdown(&self, ctx: &PluginContext) {

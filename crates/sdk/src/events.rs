@@ -133,3 +133,76 @@ async fn handle(plugin: &SharedPlugin, ctx: &PluginContext, event: PluginEvent) 
         Err(_) => Outcome::Failed(format!("the handler took longer than {} s", HANDLING_TIMEOUT.as_secs())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::{Environment, Launch};
+    use crate::auth::Secret;
+    use crate::channel::Channel;
+    use crate::platform::PlatformClient;
+    use crate::plugin::ExternalPlugin;
+    use temps_protocol::PluginManifest;
+
+    struct Silent;
+
+    impl ExternalPlugin for Silent {
+        fn manifest(&self) -> PluginManifest {
+            PluginManifest::builder("silent", "1.0.0").build()
+        }
+    }
+
+    /// A line whose plugin has not started yet, so nothing leaves it.
+    fn line(started: &watch::Sender<bool>) -> (Arc<EventQueue>, oneshot::Receiver<()>) {
+        let launch = Launch {
+            socket_path: "/none".into(),
+            secret: Secret::new("s"),
+            data_dir: "/none".into(),
+            environment: Environment::default(),
+        };
+        let platform = PlatformClient::new(Arc::new(Channel::new()));
+        let ctx = PluginContext::new("silent", &launch, platform, watch::Sender::new(false).subscribe());
+        EventQueue::start(Arc::new(Silent), ctx, started.subscribe(), Arc::new(|_, _| {})).unwrap()
+    }
+
+    fn event() -> PluginEvent {
+        let text = r#"{"id":"1","event_type":"a.b","timestamp":"2026-06-06T12:00:00Z"}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_full_line_makes_the_next_event_wait_until_there_is_room() {
+        let started = watch::Sender::new(false);
+        let (events, _end) = line(&started);
+        for _ in 0..4 {
+            events.push(event(), MAX_WAITING_BYTES / 4, None).await.unwrap();
+        }
+        let mut next = Box::pin(events.push(event(), 1, None));
+        assert_eq!((&mut next).now_or_never(), None);
+        started.send_replace(true);
+        assert_eq!(next.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_closed_line_takes_nothing_and_ends_after_what_it_has() {
+        let started = watch::Sender::new(true);
+        let (events, end) = line(&started);
+        let (done, outcome) = oneshot::channel();
+        events.push(event(), 1, Some(done)).await.unwrap();
+        events.close();
+        assert_eq!(events.push(event(), 1, None).await, Err(Closed));
+        end.await.unwrap();
+        assert_eq!(outcome.await, Ok(Outcome::Handled));
+    }
+
+    #[tokio::test]
+    async fn a_start_that_failed_ends_the_line_unhandled() {
+        let started = watch::Sender::new(false);
+        let (events, end) = line(&started);
+        let (done, outcome) = oneshot::channel();
+        events.push(event(), 1, Some(done)).await.unwrap();
+        drop(started);
+        end.await.unwrap();
+        assert!(outcome.await.is_err());
+    }
+}

@@ -82,3 +82,35 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Held<Io> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    /// Somebody always knocks.
+    struct Busy;
+
+    impl Listener for Busy {
+        type Io = tokio::io::Empty;
+        type Addr = ();
+
+        async fn accept(&mut self) -> (Self::Io, ()) {
+            (tokio::io::empty(), ())
+        }
+
+        fn local_addr(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_so_many_connections_are_open_at_once() {
+        let mut listener = Bounded::new(Busy);
+        let mut open: Vec<_> =
+            (0..MAX_CONNECTIONS).map(|_| listener.accept().now_or_never().unwrap()).collect();
+        assert!(listener.accept().now_or_never().is_none());
+        open.pop();
+        assert!(listener.accept().now_or_never().is_some());
+    }
+}

@@ -1,6 +1,7 @@
 //! A plugin as a process: arguments, the two lines, signals, the host's death, the exit status.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ enum RunError {
     Stdout(std::io::Error),
     #[error("the manifest breaks rules of the protocol: {0}")]
     Manifest(String),
+    #[error("the plugin panicked while it told about itself: {0}")]
+    Panic(String),
     #[error("the host does not read the handshake: {0}")]
     Handshake(std::io::Error),
     #[error("the runtime cannot be made: {0}")]
@@ -86,7 +89,7 @@ fn run(
     parent: Parent,
     pipe: &mut HandshakePipe,
 ) -> Result<(), RunError> {
-    let manifest = plugin.manifest();
+    let manifest = told(|| plugin.manifest())?;
     // The manifest goes first, before anything that may fail: a host that only looks at it needs nothing more.
     pipe.announce_manifest(&manifest_line(&manifest)?).map_err(RunError::Handshake)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,6 +101,11 @@ fn run(
     // Work that was left running must not keep the process.
     runtime.shutdown_background();
     ended
+}
+
+/// Asks the plugin something outside of any hook; a panic there is an error like others.
+fn told<T>(ask: impl FnOnce() -> T) -> Result<T, RunError> {
+    catch_unwind(AssertUnwindSafe(ask)).map_err(|panic| RunError::Panic(log::describe(&*panic)))
 }
 
 fn manifest_line(manifest: &PluginManifest) -> Result<String, RunError> {
@@ -123,7 +131,7 @@ async fn live(
     make_data_dir(&launch.data_dir);
     let (listener, _socket_file) = socket::bind(&launch.socket_path)?;
     let life = Life::begin(plugin, manifest, launch, listener, Arc::new(|_, _| {}))?;
-    pipe.announce_ready(&life.ready()).map_err(RunError::Handshake)?;
+    pipe.announce_ready(&told(|| life.ready())?).map_err(RunError::Handshake)?;
     tracing::info!(plugin = manifest.name, version = manifest.version, "ready");
 
     let mut failed = None;
