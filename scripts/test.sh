@@ -21,7 +21,7 @@ stage_fmt() { cargo fmt --all --check; }
 stage_clippy() { cargo clippy "${WORKSPACE[@]}" --all-targets -- -D warnings; }
 # The tests start the binaries of other crates, so all of them are built before any test runs.
 stage_build() { cargo build "${WORKSPACE[@]}" --all-targets; }
-stage_rust() { cargo test "${WORKSPACE[@]}" --no-fail-fast; }
+stage_rust() { TEMPS_TEST_BUILT=1 cargo test "${WORKSPACE[@]}" --no-fail-fast; }
 stage_doc() { RUSTDOCFLAGS="-D warnings" cargo doc "${WORKSPACE[@]}" --no-deps; }
 
 stage_python() {

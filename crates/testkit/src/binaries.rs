@@ -8,19 +8,37 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// Builds the executables of a package of this workspace, once per test process, and returns the path of the one
-/// that has the package's name.
+/// Set by `make test`, which builds everything before it tests anything. Building again, package by package, would
+/// resolve features differently and compile dependencies twice.
+const EVERYTHING_IS_BUILT: &str = "TEMPS_TEST_BUILT";
+
+/// The executable of a package of this workspace that has the package's name; see [`built_executable`].
 ///
 /// # Panics
 /// When it cannot be built; the message has what cargo said.
 pub fn built_binary(package: &str) -> PathBuf {
-    static BUILT: OnceLock<Mutex<HashMap<String, PathBuf>>> = OnceLock::new();
-    let mut built = BUILT.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    built.entry(package.to_owned()).or_insert_with(|| build(package)).clone()
+    built_executable(package, package)
 }
 
+/// An executable of a package of this workspace. Its package is built first, once per test process.
+///
+/// # Panics
+/// When it cannot be built; the message has what cargo said.
+pub fn built_executable(package: &str, name: &str) -> PathBuf {
+    static BUILT: OnceLock<Mutex<HashMap<String, PathBuf>>> = OnceLock::new();
+    let mut built = BUILT.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = built.entry(package.to_owned()).or_insert_with(|| build(package));
+    let path = directory.join(name);
+    assert!(path.is_file(), "the package {package} has no executable {name}; {path:?} is missing");
+    path
+}
+
+/// Builds a package's executables, and returns the directory that they are in.
 fn build(package: &str) -> PathBuf {
     let directory = profile_directory();
+    if std::env::var_os(EVERYTHING_IS_BUILT).is_some() {
+        return directory;
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--package", package, "--bins"]);
@@ -34,9 +52,7 @@ fn build(package: &str) -> PathBuf {
     let output = command.output().expect("cargo can be started");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "`cargo build --package {package}` failed: {said}");
-    let path = directory.join(package);
-    assert!(path.is_file(), "the package {package} has no executable of its name; {path:?} is missing");
-    path
+    directory
 }
 
 /// The directory that this test was built in: `target/debug`, for a test at `target/debug/deps/name-hash`.

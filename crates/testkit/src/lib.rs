@@ -5,6 +5,7 @@
 
 pub mod behaviour;
 pub mod binaries;
+pub mod daemon;
 pub mod played_host;
 pub mod skip;
 pub mod slack;
