@@ -13,25 +13,26 @@ const MAX_LISTED: u32 = 1000;
 #[async_trait]
 impl Platform for ReferencePlatform {
     async fn get_project(&self, project_id: i32) -> Result<Option<ProjectInfo>, PlatformError> {
-        self.store.project(project_id).await.map_err(failed)
+        self.store.project(project_id).await.map_err(|error| failed(&error))
     }
 
     async fn list_projects(&self) -> Result<Vec<ProjectInfo>, PlatformError> {
-        self.store.projects(0, MAX_LISTED).await.map_err(failed)
+        self.store.projects(0, MAX_LISTED).await.map_err(|error| failed(&error))
     }
 
     async fn get_environment(&self, environment_id: i32) -> Result<Option<EnvironmentInfo>, PlatformError> {
-        let found = self.store.environment(environment_id).await.map_err(failed)?;
+        let found = self.store.environment(environment_id).await.map_err(|error| failed(&error))?;
         Ok(found.map(|record| record.info))
     }
 
     async fn list_environments(&self, project_id: i32) -> Result<Vec<EnvironmentInfo>, PlatformError> {
-        let found = self.store.environments(Some(project_id), 0, MAX_LISTED).await.map_err(failed)?;
+        let found =
+            self.store.environments(Some(project_id), 0, MAX_LISTED).await.map_err(|error| failed(&error))?;
         Ok(found.into_iter().map(|record| record.info).collect())
     }
 
     async fn get_deployment(&self, deployment_id: i32) -> Result<Option<DeploymentInfo>, PlatformError> {
-        let found = self.store.deployment(deployment_id).await.map_err(failed)?;
+        let found = self.store.deployment(deployment_id).await.map_err(|error| failed(&error))?;
         Ok(found.map(|record| record.info))
     }
 
@@ -47,7 +48,7 @@ impl Platform for ReferencePlatform {
             limit,
             ..DeploymentFilter::default()
         };
-        let found = self.store.deployments(filter).await.map_err(failed)?;
+        let found = self.store.deployments(filter).await.map_err(|error| failed(&error))?;
         Ok(found.into_iter().map(|record| record.info).collect())
     }
 
@@ -57,6 +58,6 @@ impl Platform for ReferencePlatform {
     }
 }
 
-fn failed(error: StoreError) -> PlatformError {
+fn failed(error: &StoreError) -> PlatformError {
     PlatformError(error.to_string())
 }

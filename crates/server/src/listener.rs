@@ -1,0 +1,83 @@
+//! Connections: accepted, served, and ended in order.
+//!
+//! Every connection is bounded: how many there are, how long a request's head may take, and how long the end may take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::Metrics;
+
+/// Connections at the same time; further ones wait in the system's queue. Each costs a task and some buffers.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How long a request's head may take, so that slow senders do not hold connections.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Wait after a failed accept. The usual reason is that the process has no descriptors left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Takes connections until `closing` is cancelled. Those that are open are tracked and end after their request.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    router: Router,
+    connections: TaskTracker,
+    closing: CancellationToken,
+    metrics: Metrics,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = closing.cancelled() => break,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, closing, metrics) = (router.clone(), closing.clone(), metrics.clone());
+                connections.spawn(async move {
+                    metrics.connections.inc();
+                    serve(stream, router, closing).await;
+                    metrics.connections.dec();
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+    connections.close();
+}
+
+async fn serve(stream: TcpStream, router: Router, closing: CancellationToken) {
+    // Small answers go out at once.
+    let _ = stream.set_nodelay(true);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
