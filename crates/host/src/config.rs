@@ -90,4 +90,50 @@ impl HostConfig {
             },
         }
     }
+
+    /// Checks what cannot work.
+    ///
+    /// # Errors
+    /// Which setting is wrong, and what would be right.
+    pub fn check(&self) -> Result<(), String> {
+        if self.plugins_dirs.is_empty() {
+            return Err("plugins_dirs is empty; name at least one directory".to_owned());
+        }
+        let times = [
+            ("handshake_timeout", self.handshake_timeout),
+            ("health.interval", self.health.interval),
+            ("health.timeout", self.health.timeout),
+            ("restart.backoff_min", self.restart.backoff_min),
+            ("restart.half_open_every", self.restart.half_open_every),
+        ];
+        for (name, time) in times {
+            if time.is_zero() {
+                return Err(format!("{name} is zero; it must be longer"));
+            }
+        }
+        if self.health.failures == 0 {
+            return Err("health.failures is 0; it must be at least 1".to_owned());
+        }
+        if self.restart.backoff_max < self.restart.backoff_min {
+            return Err("restart.backoff_max is shorter than restart.backoff_min".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_usable_and_nonsense_is_named() {
+        let config = HostConfig::for_places("p".into(), "s".into(), "r".into());
+        assert_eq!(config.check(), Ok(()));
+        let mut wrong = config.clone();
+        wrong.health.interval = Duration::ZERO;
+        assert!(wrong.check().unwrap_err().contains("health.interval"));
+        let mut wrong = config;
+        wrong.plugins_dirs.clear();
+        assert!(wrong.check().unwrap_err().contains("plugins_dirs"));
+    }
 }

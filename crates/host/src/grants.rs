@@ -151,6 +151,12 @@ impl Wish {
         }
     }
 
+    /// Whether this is a limit whose amount cannot be read.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.kind == "limit" && limit_amount(&self.value).is_none()
+    }
+
     /// Whether a grant of `kind` and `value` takes this in.
     fn is_covered_by(&self, kind: &str, value: &str) -> bool {
         if kind != self.kind {

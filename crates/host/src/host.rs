@@ -1,36 +1,65 @@
 //! The host: built from a platform, a store and settings; started and stopped in order.
+//!
+//! This is where the rooms are put together. What operators ask for is in [`crate::operate`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::json;
 use temps_protocol::PluginEvent;
-use temps_store::{AuditFilter, AuditRecord, GrantRecord, HostStore, Published};
-use tokio::sync::broadcast;
+use temps_store::{AuditFilter, AuditRecord, HostStore, Published};
+use tokio::sync::{mpsc, watch};
 
 use crate::audit::Audit;
 use crate::config::HostConfig;
+use crate::events::Events;
+use crate::intake::{Intake, Order};
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::platform::Platform;
 use crate::plugin::PluginSnapshot;
+use crate::plugin::logfile::LogFiles;
+use crate::plugin::process::Launcher;
+use crate::plugin::state::DRAIN_TIME;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
+use crate::shutdown::Shutdown;
 
-/// Everything that the host's rooms share.
+pub use crate::operate::OperateError;
+
+/// How long the end of the host waits beyond what draining and leaving may take, for the kernel and the disk.
+const SHUTDOWN_SLACK: Duration = Duration::from_secs(10);
+
+/// Everything that the host's rooms share. Cheap to clone.
 #[derive(Clone)]
-#[expect(dead_code, reason = "the rooms that use it follow")]
 pub(crate) struct Shared {
-    pub(crate) config: Arc<HostConfig>,
+    config: Arc<watch::Sender<Arc<HostConfig>>>,
+    #[expect(dead_code, reason = "the channel's methods ask it")]
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) store: Arc<dyn HostStore>,
     pub(crate) registry: Registry,
     pub(crate) audit: Audit,
     pub(crate) metrics: Metrics,
-    pub(crate) proxy: Proxy,
+    pub(crate) places: Arc<Places>,
+    pub(crate) launcher: Launcher,
+    pub(crate) log_files: LogFiles,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Shared {
+    /// The settings as they are now.
+    pub(crate) fn config(&self) -> Arc<HostConfig> {
+        self.config.borrow().clone()
+    }
 }
 
 /// A running plugin host. Cheap to clone; [`PluginHost::shutdown`] ends it for all clones.
 #[derive(Clone)]
 pub struct PluginHost {
-    shared: Shared,
+    pub(crate) shared: Shared,
+    pub(crate) intake: mpsc::Sender<Order>,
+    events: Events,
+    proxy: Proxy,
 }
 
 /// Collects what a [`PluginHost`] is built from.
@@ -47,30 +76,15 @@ pub enum BuildError {
     /// Something that the host cannot do without was not given.
     #[error("the host needs {0}; give it to the builder")]
     Missing(&'static str),
-    /// A directory or the launcher is not usable.
+    /// A setting is not usable.
     #[error("{0}")]
     Unusable(String),
-}
-
-/// Why something that an operator asked for was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum OperateError {
-    /// There is no plugin of this name.
-    #[error("there is no plugin named {0:?}; `temps plugin list` shows all")]
-    UnknownPlugin(String),
-    /// The plugin's state does not allow it.
-    #[error("{plugin} is {state}: {hint}")]
-    NotNow {
-        /// Name of the plugin.
-        plugin: String,
-        /// State that it is in.
-        state: &'static str,
-        /// What can be done instead.
-        hint: String,
-    },
-    /// What was given makes no sense.
-    #[error("{0}")]
-    Invalid(String),
+    /// A directory is not usable.
+    #[error(transparent)]
+    Place(#[from] crate::places::PlaceError),
+    /// The launcher does not answer as one.
+    #[error("plugins cannot be launched: {0}")]
+    Launcher(#[from] temps_sandbox::ProbeError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] temps_store::StoreError),
@@ -129,23 +143,37 @@ impl PluginHostBuilder {
     /// # Errors
     /// [`BuildError`] says what is missing or not usable.
     pub async fn build(self) -> Result<PluginHost, BuildError> {
-        let store = self.store.ok_or(BuildError::Missing("a store"))?;
+        let config = self.config.ok_or(BuildError::Missing("settings (config)"))?;
         let platform = self.platform.ok_or(BuildError::Missing("a platform"))?;
-        let (registry, metrics) = (Registry::default(), Metrics::default());
+        let store = self.store.ok_or(BuildError::Missing("a store"))?;
+        let config = absolute(config)?;
+        config.check().map_err(BuildError::Unusable)?;
+        // The launcher first: an executable that is none was started once, and must not find the places taken.
+        let launcher = Launcher::prepare(config.launcher.as_deref()).await?;
+        let places = Arc::new(Places::take(&config)?);
+        let metrics = Metrics::default();
+        let registry = Registry::default();
+        let audit = Audit::start(Arc::clone(&store));
         let shared = Shared {
-            config: Arc::new(self.config.ok_or(BuildError::Missing("settings (config)"))?),
-            proxy: Proxy::new(registry.clone(), platform.clone(), metrics.clone()),
-            platform,
-            registry,
-            audit: Audit::start(store.clone()),
-            store,
-            metrics,
+            config: Arc::new(watch::channel(Arc::new(config)).0),
+            platform: Arc::clone(&platform),
+            store: Arc::clone(&store),
+            registry: registry.clone(),
+            audit: audit.clone(),
+            metrics: metrics.clone(),
+            places,
+            launcher,
+            log_files: LogFiles::start(),
+            shutdown: Shutdown::default(),
         };
-        Ok(PluginHost { shared })
+        shared.audit.record("host.started", None, "host", json!({"version": env!("CARGO_PKG_VERSION")}));
+        let events = Events::start(store, registry.clone(), metrics.clone(), audit);
+        let proxy = Proxy::new(registry, platform, metrics);
+        let intake = Intake::start(&shared).await?;
+        Ok(PluginHost { shared, intake, events, proxy })
     }
 }
 
-#[expect(unused_variables, reason = "bodies follow with the supervision room")]
 impl PluginHost {
     /// Begins a host.
     #[must_use]
@@ -160,15 +188,25 @@ impl PluginHost {
     pub async fn publish(&self, event: PluginEvent) -> Result<Published, PublishError> {
         event.check()?;
         let mut published = self.shared.store.publish(vec![event]).await?;
-        published.pop().ok_or(PublishError::Store(temps_store::StoreError::Closed))
+        let published = published.pop().ok_or(PublishError::Store(temps_store::StoreError::Closed))?;
+        if !published.duplicate {
+            self.shared.metrics.events_published.inc();
+        }
+        Ok(published)
     }
 
     /// The routes `/api/x/{plugin}/*`, to be merged into the platform's router at its root.
     pub fn router(&self) -> axum::Router {
-        self.shared.proxy.router()
+        self.proxy.router()
     }
 
-    /// All plugins, by name.
+    /// The deliveries of events to plugins.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// All plugins, by name, and files that are none (yet).
     #[must_use]
     pub fn plugins(&self) -> Vec<Arc<PluginSnapshot>> {
         self.shared.registry.all().into_iter().map(|(_, handle)| handle.view.borrow().clone()).collect()
@@ -180,122 +218,28 @@ impl PluginHost {
         Some(self.shared.registry.get(name)?.view.borrow().clone())
     }
 
-    /// Starts a plugin that is stopped, in backoff or quarantined. Returns once the attempt was begun.
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn start_plugin(&self, name: &str, actor: &str) -> Result<(), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// Stops a plugin until it is started again or the host restarts. Returns once it is stopped.
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn stop_plugin(&self, name: &str, actor: &str) -> Result<(), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// Stops and starts a plugin. Returns once the new start was begun.
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn restart_plugin(&self, name: &str, actor: &str) -> Result<(), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// Lets a plugin run again, now and after each start of the host.
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn enable_plugin(&self, name: &str, actor: &str) -> Result<(), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// Stops a plugin and keeps it off, also after a restart of the host.
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn disable_plugin(&self, name: &str, actor: &str) -> Result<(), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// Suspends health checks (and everything else that would kill a paused process), or takes them up again.
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn debug_plugin(&self, name: &str, on: bool, actor: &str) -> Result<(), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// Grants of a plugin, and what it asks for beyond them, as (given, missing).
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn grants(
-        &self,
-        name: &str,
-    ) -> Result<(Vec<GrantRecord>, Vec<(String, String)>), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// Gives grants, each (kind, value); with an empty list everything that the plugin asks for. Works at once.
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn grant(
-        &self,
-        name: &str,
-        grants: Vec<(String, String)>,
-        actor: &str,
-    ) -> Result<(), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// Takes grants back, each (kind, value). Works at once.
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn revoke(
-        &self,
-        name: &str,
-        grants: Vec<(String, String)>,
-        actor: &str,
-    ) -> Result<(), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// Gives a plugin's name, with its data and grants, to another file that claims it.
-    ///
-    /// # Errors
-    /// [`OperateError`].
-    pub async fn adopt(&self, name: &str, file: Option<&str>, actor: &str) -> Result<(), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
-    }
-
-    /// The last `count` lines of a plugin's log, oldest first, and a receiver for those that follow.
-    ///
-    /// # Errors
-    /// [`OperateError::UnknownPlugin`].
-    pub fn logs(
-        &self,
-        name: &str,
-        count: usize,
-    ) -> Result<(Vec<LogLine>, broadcast::Receiver<LogLine>), OperateError> {
-        Err(OperateError::UnknownPlugin(name.into()))
+    /// One plugin, as something that can be waited for. The sender ends with the host.
+    #[must_use]
+    pub fn watch_plugin(&self, name: &str) -> Option<watch::Receiver<Arc<PluginSnapshot>>> {
+        Some(self.shared.registry.get(name)?.view)
     }
 
     /// The OpenAPI documents that running plugins announced, by plugin name.
     #[must_use]
     pub fn openapi_documents(&self) -> Vec<(String, serde_json::Value)> {
-        Vec::new()
+        let document = |(name, handle): (String, crate::registry::PluginHandle)| {
+            let link = handle.link.borrow().clone()?;
+            Some((name, link.ready.openapi.clone()?))
+        };
+        self.shared.registry.all().into_iter().filter_map(document).collect()
     }
 
-    /// Looks into the audit trail.
+    /// Looks into the audit trail. What was recorded before this call is in it.
     ///
     /// # Errors
     /// What the store says.
     pub async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, temps_store::StoreError> {
+        self.shared.audit.flush().await;
         self.shared.store.audit(filter).await
     }
 
@@ -322,14 +266,59 @@ impl PluginHost {
         &self.shared.store
     }
 
-    /// Takes over new settings without a restart: times and policies apply to the next start of each plugin. Places cannot change.
+    /// Takes over new settings without a restart: times and policies count from the next time that they are needed. Places,
+    /// plugins directories and the launcher cannot change.
     ///
     /// # Errors
     /// [`BuildError`] when the settings are not usable; the old ones stay in force then.
     pub async fn reload(&self, config: HostConfig) -> Result<(), BuildError> {
+        let config = absolute(config)?;
+        config.check().map_err(BuildError::Unusable)?;
+        let now = self.shared.config();
+        for (what, before, after) in
+            [("state_dir", &now.state_dir, &config.state_dir), ("run_dir", &now.run_dir, &config.run_dir)]
+        {
+            if before != after {
+                let why = format!(
+                    "{what} cannot change while the host runs; restart it to use {}",
+                    after.display()
+                );
+                return Err(BuildError::Unusable(why));
+            }
+        }
+        if now.plugins_dirs != config.plugins_dirs || now.launcher != config.launcher {
+            let why =
+                "the plugins directories and the launcher cannot change while the host runs; restart it";
+            return Err(BuildError::Unusable(why.to_owned()));
+        }
+        self.shared.config.send_replace(Arc::new(config));
+        self.shared.audit.record("host.reloaded", None, "host", json!({}));
         Ok(())
     }
 
     /// Stops all plugins in order, waits until nothing of them is left, and ends the host.
-    pub async fn shutdown(&self) {}
+    ///
+    /// It takes at most as long as work in flight and the time between SIGTERM and SIGKILL allow, and a few seconds more.
+    pub async fn shutdown(&self) {
+        let patience = DRAIN_TIME + self.shared.config().stop_grace + SHUTDOWN_SLACK;
+        if !self.shared.shutdown.finish(patience).await {
+            tracing::error!("some plugins could not be stopped in time; they end with this process");
+        }
+        self.events.shutdown().await;
+        self.shared.audit.record("host.stopped", None, "host", json!({}));
+        self.shared.audit.flush().await;
+        let files = self.shared.log_files.clone();
+        // Failing means that the runtime ends at this very moment, and then nobody waits for the files.
+        let _ = tokio::task::spawn_blocking(move || files.flush()).await;
+    }
+}
+
+/// Paths that mean the same wherever the process stands.
+fn absolute(mut config: HostConfig) -> Result<HostConfig, BuildError> {
+    let places = config.plugins_dirs.iter_mut().chain([&mut config.state_dir, &mut config.run_dir]);
+    for path in places {
+        *path = std::path::absolute(&*path)
+            .map_err(|error| BuildError::Unusable(format!("{} is no place: {error}", path.display())))?;
+    }
+    Ok(config)
 }

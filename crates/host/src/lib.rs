@@ -12,13 +12,17 @@ pub mod discovery;
 pub mod events;
 pub mod grants;
 pub mod host;
+mod inspect;
+mod intake;
 pub mod metrics;
+pub mod operate;
 pub mod places;
 pub mod platform;
 pub mod plugin;
 pub mod proxy;
 pub mod registry;
 pub mod secrets;
+pub mod shutdown;
 
 pub use config::HostConfig;
 pub use host::{PluginHost, PluginHostBuilder};

@@ -128,6 +128,17 @@ impl Places {
         Ok(directory)
     }
 
+    /// A fresh directory for a plugin's temporary files; what an earlier start left there is gone.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn temporary(&self, plugin: &str) -> std::io::Result<PathBuf> {
+        let directory = self.state_dir.join("tmp").join(plugin);
+        remove_tree(&directory)?;
+        make_private(&directory)?;
+        Ok(directory)
+    }
+
     /// The path for a plugin's socket, in a fresh directory that only we can enter; an earlier socket is gone.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use tokio::sync::watch;
 
 use crate::grants::Grants;
+use crate::plugin::actor::Control;
 use crate::plugin::{Link, PluginSnapshot};
 
 /// Everything that other rooms may use of one plugin.
@@ -23,6 +24,7 @@ pub struct PluginHandle {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     plugins: Arc<RwLock<BTreeMap<String, PluginHandle>>>,
+    controls: Arc<RwLock<BTreeMap<String, Control>>>,
     changed: Arc<watch::Sender<u64>>,
 }
 
@@ -62,8 +64,24 @@ impl Registry {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// Puts a plugin in together with the way to its actor.
+    pub(crate) fn insert_controlled(&self, name: String, handle: PluginHandle, control: Control) {
+        if let Ok(mut map) = self.controls.write() {
+            map.insert(name.clone(), control);
+        }
+        self.insert(name, handle);
+    }
+
+    /// The way to a plugin's actor; `None` for a file whose name is not known or not its own.
+    pub(crate) fn control(&self, name: &str) -> Option<Control> {
+        self.controls.read().ok()?.get(name).cloned()
+    }
+
     /// Takes a plugin out.
     pub fn remove(&self, name: &str) {
+        if let Ok(mut map) = self.controls.write() {
+            map.remove(name);
+        }
         if let Ok(mut map) = self.plugins.write() {
             map.remove(name);
         }

@@ -45,7 +45,7 @@ struct Inner {
     // A std mutex: it is held for a push only, never over an await.
     state: Mutex<State>,
     followers: broadcast::Sender<LogLine>,
-    files: LogFiles,
+    files: Option<LogFiles>,
     metrics: Metrics,
 }
 
@@ -62,13 +62,23 @@ impl PluginLog {
     #[must_use]
     pub fn open(plugin: &str, directory: PathBuf, files: &LogFiles, metrics: Metrics) -> Self {
         let ring = logline::read_tail(&directory, RING_LINES);
+        Self::with(plugin, ring, Some(files.of(directory)), metrics)
+    }
+
+    /// A log that is not kept anywhere; for a program that is only looked at.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::with("", Vec::new(), None, Metrics::default())
+    }
+
+    fn with(plugin: &str, ring: Vec<LogLine>, files: Option<LogFiles>, metrics: Metrics) -> Self {
         let now = Instant::now();
         let state = State { ring: ring.into(), budget: Budget::new(now), dropped: 0, dropped_said_at: now };
         let inner = Inner {
             plugin: plugin.to_owned(),
             state: Mutex::new(state),
             followers: broadcast::channel(FOLLOWER_LINES).0,
-            files: files.of(directory),
+            files,
             metrics,
         };
         Self { inner: Arc::new(inner) }
@@ -153,7 +163,9 @@ impl PluginLog {
         if state.ring.len() == RING_LINES {
             state.ring.pop_front();
         }
-        self.inner.files.write(&line);
+        if let Some(files) = &self.inner.files {
+            files.write(&line);
+        }
         state.ring.push_back(line.clone());
         // Nobody listening is not an error.
         let _ = self.inner.followers.send(line);

@@ -46,8 +46,8 @@ pub enum Then {
     Start,
     /// Rest.
     Rest(Rest),
-    /// It counts as a crash, with this cause.
-    Crash(String),
+    /// It counts as a crash, with this cause, in the state that it was in.
+    Crash(String, PluginState),
 }
 
 /// Where a plugin stands. Each variant holds only what exists then.
@@ -380,7 +380,9 @@ impl Turn<'_> {
                 self.life.history.try_again();
                 self.spawn();
             }
-            Stage::Running { .. } => self.settle(Then::Crash("the channel was lost".into())),
+            Stage::Running { .. } => {
+                self.settle(Then::Crash("the channel was lost".into(), PluginState::Running))
+            }
             Stage::Draining { start, up, then, .. } => self.terminate(start, up, then),
             Stage::Leaving { start, up, then, .. } => {
                 self.effects.push(Effect::Kill(start));
@@ -405,7 +407,7 @@ impl Turn<'_> {
                 self.terminate(start, Duration::ZERO, then)
             }
             (Input::SpawnFailed(start, why), Stage::Spawning { .. }) => {
-                self.crashed(start, Duration::ZERO, Some(why));
+                self.crashed(start, Duration::ZERO, Some(why), PluginState::Starting);
             }
             (Input::SpawnFailed(start, _), Stage::Unwanted { then, .. }) => {
                 self.left(start, Duration::ZERO, then);
@@ -428,10 +430,13 @@ impl Turn<'_> {
                 Stage::AwaitingManifest { start }
                 | Stage::AwaitingReady { start }
                 | Stage::Connecting { start },
-            ) => self.terminate(start, Duration::ZERO, Then::Crash(why)),
+            ) => {
+                let state = self.life.shown();
+                self.terminate(start, Duration::ZERO, Then::Crash(why, state));
+            }
             (Input::HealthFailed(_, why), Stage::Running { start, since, .. }) => {
                 self.effects.push(Effect::CloseLink(start));
-                self.terminate(start, now - since, Then::Crash(why));
+                self.terminate(start, now - since, Then::Crash(why, PluginState::Running));
             }
             (Input::ChannelLost(_, reconnects), Stage::Running { start, since, .. }) => {
                 let lost = if reconnects {
@@ -446,7 +451,9 @@ impl Turn<'_> {
                 self.effects.push(Effect::OpenLink(start));
                 self.life.stage = Stage::Running { start, since, lost: None };
             }
-            (Input::ReconnectFailed(_, why), Stage::Running { .. }) => self.settle(Then::Crash(why)),
+            (Input::ReconnectFailed(_, why), Stage::Running { .. }) => {
+                self.settle(Then::Crash(why, PluginState::Running));
+            }
             (Input::Drained(_), Stage::Draining { start, up, then, .. }) => self.terminate(start, up, then),
             (Input::Exited(_), stage) => self.exited(stage),
             _ => {}
@@ -459,11 +466,12 @@ impl Turn<'_> {
             Stage::AwaitingManifest { start }
             | Stage::AwaitingReady { start }
             | Stage::Connecting { start } => {
-                self.crashed(start, Duration::ZERO, None);
+                let state = self.life.shown();
+                self.crashed(start, Duration::ZERO, None, state);
             }
             Stage::Running { start, since, .. } => {
                 self.effects.push(Effect::CloseLink(start));
-                self.crashed(start, self.context.now - since, None);
+                self.crashed(start, self.context.now - since, None, PluginState::Running);
             }
             Stage::Draining { start, up, then, .. } | Stage::Leaving { start, up, then, .. } => {
                 self.left(start, up, then);
@@ -478,7 +486,7 @@ impl Turn<'_> {
             Stage::Resting(_) | Stage::Backoff { .. } | Stage::Quarantined { .. } => match then {
                 Then::Start => self.spawn(),
                 Then::Rest(rest) => self.life.stage = Stage::Resting(rest),
-                Then::Crash(_) => {}
+                Then::Crash(..) => {}
             },
             Stage::Spawning { start } | Stage::Unwanted { start, .. } => {
                 self.life.stage = Stage::Unwanted { start, then };
@@ -519,7 +527,7 @@ impl Turn<'_> {
     /// A process that was being stopped has left.
     fn left(&mut self, start: Start, up: Duration, then: Then) {
         match then {
-            Then::Crash(why) => self.crashed(start, up, Some(why)),
+            Then::Crash(why, state) => self.crashed(start, up, Some(why), state),
             Then::Start => {
                 self.effects.push(Effect::ReportStop(start));
                 self.spawn();
@@ -531,8 +539,8 @@ impl Turn<'_> {
         }
     }
 
-    fn crashed(&mut self, start: Start, up: Duration, why: Option<String>) {
-        self.effects.push(Effect::ReportCrash(start, why, self.life.shown()));
+    fn crashed(&mut self, start: Start, up: Duration, why: Option<String>, state: PluginState) {
+        self.effects.push(Effect::ReportCrash(start, why, state));
         let comeback =
             self.life.history.crashed(self.context.now, up, self.context.jitter, self.context.policy);
         self.life.stage = match comeback {

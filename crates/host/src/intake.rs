@@ -1,0 +1,563 @@
+//! The intake: from files in the plugins directories to plugins with a name.
+//!
+//! One task looks at the directories, has files copied and inspected, decides who holds a name, and tells the plugins' actors.
+//! It never waits for a plugin: copies and inspections run beside it and come back as messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::Utc;
+use serde_json::json;
+use temps_protocol::PluginName;
+use temps_store::PluginRecord;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::artifacts::{ArtifactError, ArtifactStore};
+use crate::discovery::{self, Change, Fingerprint, Now, RESCAN_EVERY, Seen, Watch};
+use crate::host::Shared;
+use crate::inspect::{InspectError, Inspector};
+use crate::operate::OperateError;
+use crate::plugin::actor::{Actor, Command, Control, Version};
+use crate::plugin::{PluginSnapshot, PluginState};
+use crate::registry::PluginHandle;
+
+/// Time between two looks while something is not still yet.
+const UNSETTLED_LOOK: Duration = Duration::from_millis(250);
+
+/// After a sign of change, so long until the look: an editor or a copy makes many signs at once.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Copies at the same time; they are bound by the disk.
+const COPIES_AT_ONCE: usize = 2;
+
+/// Orders and outcomes that may wait.
+const QUEUE: usize = 64;
+
+/// What operators tell the intake.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Give a name to another file that claims it.
+    Adopt { name: String, file: Option<String>, by: String, reply: oneshot::Sender<Result<(), OperateError>> },
+    /// Take a file up again though it did not change.
+    Again(PathBuf),
+}
+
+/// Why a file was not taken up.
+#[derive(Debug, thiserror::Error)]
+enum TakeError {
+    #[error(transparent)]
+    Copy(#[from] ArtifactError),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("it could not be copied: the task was ended")]
+    Ended,
+}
+
+/// What the tasks beside the intake report.
+enum Outcome {
+    Inspecting,
+    Done(Result<Version, TakeError>),
+}
+
+/// What is known of one file.
+struct File {
+    /// Counts changes, so that an outcome of an earlier content is left out.
+    generation: u64,
+    taking: bool,
+    /// Hash of its program, once it was copied.
+    hash: Option<String>,
+    standing: Standing,
+}
+
+enum Standing {
+    /// Nothing is known yet, or it was refused: it is shown under its file name.
+    Unnamed(Entry),
+    /// It is the file of this plugin, and is shown there.
+    Plugin(String),
+    /// It claims a name that another file holds.
+    Claims(Entry, Version),
+}
+
+/// A line in the registry for a file that is no plugin (yet).
+struct Entry {
+    key: String,
+    view: watch::Sender<Arc<PluginSnapshot>>,
+}
+
+pub(crate) struct Intake {
+    shared: Shared,
+    inspector: Arc<Inspector>,
+    artifacts: Arc<ArtifactStore>,
+    copies: Arc<Semaphore>,
+    seen: BTreeMap<PathBuf, Seen>,
+    files: BTreeMap<PathBuf, File>,
+    records: BTreeMap<String, PluginRecord>,
+    actors: BTreeMap<String, Control>,
+    /// Files whose take-up failed for a reason that may pass.
+    again: BTreeSet<PathBuf>,
+    outcomes: mpsc::Sender<(PathBuf, u64, Outcome)>,
+}
+
+impl Intake {
+    /// Starts the intake. The answer is where operators' orders go.
+    ///
+    /// # Errors
+    /// What the store says when the known plugins cannot be read.
+    pub(crate) async fn start(shared: &Shared) -> Result<mpsc::Sender<Order>, temps_store::StoreError> {
+        let records = shared.store.plugins().await?;
+        let (orders, to_do) = mpsc::channel(QUEUE);
+        let (outcomes, done) = mpsc::channel(QUEUE);
+        let intake = Self {
+            shared: shared.clone(),
+            inspector: Arc::default(),
+            artifacts: Arc::new(ArtifactStore::open(shared.places.artifacts())),
+            copies: Arc::new(Semaphore::new(COPIES_AT_ONCE)),
+            seen: BTreeMap::new(),
+            files: BTreeMap::new(),
+            records: records.into_iter().map(|record| (record.name.clone(), record)).collect(),
+            actors: BTreeMap::new(),
+            again: BTreeSet::new(),
+            outcomes,
+        };
+        shared.shutdown.spawn(intake.run(to_do, done));
+        Ok(orders)
+    }
+
+    async fn run(
+        mut self,
+        mut to_do: mpsc::Receiver<Order>,
+        mut done: mpsc::Receiver<(PathBuf, u64, Outcome)>,
+    ) {
+        let told = self.shared.shutdown.told();
+        let mut watch = Watch::start();
+        let mut rescan_at = Instant::now();
+        loop {
+            watch.keep_up(&self.shared.config().plugins_dirs);
+            if Instant::now() >= rescan_at {
+                rescan_at = Instant::now() + RESCAN_EVERY;
+                for path in std::mem::take(&mut self.again) {
+                    discovery::tell_again(&mut self.seen, &path);
+                }
+                self.sweep();
+            }
+            self.look().await;
+            let pause = if discovery::is_unsettled(&self.seen) {
+                UNSETTLED_LOOK
+            } else {
+                rescan_at.saturating_duration_since(Instant::now())
+            };
+            tokio::select! {
+                () = told.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                () = watch.wake.notified() => tokio::time::sleep(GATHER).await,
+                Some(order) = to_do.recv() => self.order(order).await,
+                Some((path, generation, outcome)) = done.recv() => self.outcome(path, generation, outcome).await,
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        let directories = self.shared.config().plugins_dirs.clone();
+        let scanned = tokio::task::spawn_blocking(move || discovery::scan(&directories)).await;
+        let Ok(scan) = scanned else { return };
+        let now = Now { instant: Instant::now(), wall: SystemTime::now() };
+        let (seen, changes) = discovery::diff(&self.seen, &scan, now);
+        self.seen = seen;
+        for change in changes {
+            match change {
+                Change::Appeared(path) => self.appeared(path).await,
+                Change::Take(path, fingerprint) => self.take(path, fingerprint),
+                Change::Refuse(path, why) => {
+                    self.next_generation(&path);
+                    self.refused(&path, why).await;
+                }
+                Change::Gone(path) => self.gone(&path).await,
+            }
+        }
+    }
+
+    /// A new file: shown under the plugin whose name it holds, or else under its own.
+    async fn appeared(&mut self, path: PathBuf) {
+        if self.files.contains_key(&path) {
+            return;
+        }
+        self.audit("plugin.discovered", None, json!({"file": path}));
+        let holds = self.records.values().find(|record| Path::new(&record.file) == path).cloned();
+        let standing = match holds {
+            Some(record) if self.actor(&record).is_some() => Standing::Plugin(record.name),
+            _ => Standing::Unnamed(self.entry(&path)),
+        };
+        self.files.insert(path, File { generation: 0, taking: false, hash: None, standing });
+    }
+
+    fn next_generation(&mut self, path: &Path) -> u64 {
+        let Some(file) = self.files.get_mut(path) else { return 0 };
+        file.generation += 1;
+        file.taking = false;
+        file.generation
+    }
+
+    /// Copies and inspects a file, beside this task.
+    fn take(&mut self, path: PathBuf, fingerprint: Fingerprint) {
+        let generation = self.next_generation(&path);
+        if let Some(file) = self.files.get_mut(&path) {
+            file.taking = true;
+        }
+        let (shared, inspector) = (self.shared.clone(), Arc::clone(&self.inspector));
+        let (artifacts, copies) = (Arc::clone(&self.artifacts), Arc::clone(&self.copies));
+        let outcomes = self.outcomes.clone();
+        self.shared.shutdown.spawn(async move {
+            let told = shared.shutdown.told();
+            let taking = async {
+                let artifact = copy(&artifacts, &copies, path.clone(), fingerprint).await?;
+                // The intake may be gone with the host.
+                let _ = outcomes.send((path.clone(), generation, Outcome::Inspecting)).await;
+                let manifest = inspector.inspect(&shared, &artifact).await?;
+                Ok(Version { artifact, manifest })
+            };
+            tokio::select! {
+                taken = taking => {
+                    let _ = outcomes.send((path, generation, Outcome::Done(taken))).await;
+                }
+                () = told.cancelled() => {}
+            }
+        });
+    }
+
+    async fn outcome(&mut self, path: PathBuf, generation: u64, outcome: Outcome) {
+        let is_present = self.files.get(&path).is_some_and(|file| file.generation == generation);
+        if !is_present {
+            return;
+        }
+        match outcome {
+            Outcome::Inspecting => self.inspecting(&path).await,
+            Outcome::Done(Ok(version)) => {
+                self.done(&path, Some(version.artifact.hash.clone()));
+                self.taken(&path, version).await;
+            }
+            Outcome::Done(Err(error)) => {
+                self.done(&path, None);
+                let passes = match &error {
+                    TakeError::Copy(error) => error.is_passing(),
+                    TakeError::Inspect(error) => error.is_passing(),
+                    TakeError::Ended => true,
+                };
+                if passes {
+                    self.again.insert(path.clone());
+                }
+                self.refused(&path, error.to_string()).await;
+            }
+        }
+    }
+
+    fn done(&mut self, path: &Path, hash: Option<String>) {
+        if let Some(file) = self.files.get_mut(path) {
+            file.taking = false;
+            file.hash = hash;
+        }
+    }
+
+    async fn inspecting(&mut self, path: &Path) {
+        match self.files.get(path).map(|file| &file.standing) {
+            Some(Standing::Plugin(name)) => {
+                let name = name.clone();
+                self.tell(&name, Command::Inspecting).await;
+            }
+            Some(Standing::Unnamed(entry) | Standing::Claims(entry, _)) => {
+                entry.show(PluginState::Inspecting, None, None);
+            }
+            None => {}
+        }
+    }
+
+    /// A file was inspected: its manifest says which name it claims.
+    async fn taken(&mut self, path: &Path, version: Version) {
+        let Ok(name) = PluginName::new(version.manifest.name.as_str()) else { return };
+        let detail =
+            json!({"file": path, "hash": version.artifact.hash, "version": version.manifest.version});
+        self.audit("plugin.inspected", Some(name.as_str()), detail);
+        self.leave_other_name(path, name.as_str()).await;
+        let record = match self.records.get(name.as_str()) {
+            Some(record) if Path::new(&record.file) == path => record.clone(),
+            Some(record) => {
+                let holder = record.file.clone();
+                return self.claims(path, &name, &holder, version);
+            }
+            None => match self.first_held(path, &name).await {
+                Ok(record) => record,
+                Err(error) => {
+                    self.again.insert(path.to_owned());
+                    return self.refused(path, error.to_string()).await;
+                }
+            },
+        };
+        if self.actor(&record).is_some() {
+            self.stands_for(path, name.as_str());
+            self.tell(name.as_str(), Command::Offer(version)).await;
+        }
+    }
+
+    /// A file that claims another name than before gives up the one that it stood for.
+    async fn leave_other_name(&mut self, path: &Path, name: &str) {
+        let Some(Standing::Plugin(before)) = self.files.get(path).map(|file| &file.standing) else { return };
+        if before != name {
+            let before = before.clone();
+            self.tell(&before, Command::Gone).await;
+            let entry = self.entry(path);
+            if let Some(file) = self.files.get_mut(path) {
+                file.standing = Standing::Unnamed(entry);
+            }
+        }
+    }
+
+    /// The name is free: it belongs to this file from now on.
+    async fn first_held(
+        &mut self,
+        path: &Path,
+        name: &PluginName,
+    ) -> Result<PluginRecord, temps_store::StoreError> {
+        let record = PluginRecord {
+            name: name.to_string(),
+            file: path.to_string_lossy().into_owned(),
+            hash: None,
+            manifest: None,
+            enabled: true,
+            first_seen_at: Utc::now(),
+            subscribed_from: *self.shared.store.head().borrow(),
+        };
+        self.shared.store.put_plugin(record.clone()).await?;
+        self.records.insert(name.to_string(), record.clone());
+        Ok(record)
+    }
+
+    /// The name belongs to another file.
+    fn claims(&mut self, path: &Path, name: &PluginName, holder: &str, version: Version) {
+        let why = format!(
+            "it claims the name {name}, which belongs to {holder}; \
+             `temps plugin adopt {name} --file {}` gives it the name with its data and grants",
+            path.display()
+        );
+        self.audit("plugin.held", Some(name.as_str()), json!({"file": path, "reason": why}));
+        let entry = self.entry(path);
+        entry.show(PluginState::Held, Some(why), Some(&version));
+        if let Some(file) = self.files.get_mut(path) {
+            file.standing = Standing::Claims(entry, version);
+        }
+    }
+
+    async fn refused(&mut self, path: &Path, why: String) {
+        if let Some(Standing::Plugin(name)) = self.files.get(path).map(|file| &file.standing) {
+            let name = name.clone();
+            return self.tell(&name, Command::Unusable(why)).await;
+        }
+        self.audit("plugin.refused", None, json!({"file": path, "reason": why}));
+        let entry = self.entry(path);
+        entry.show(PluginState::Refused, Some(why), None);
+        if let Some(file) = self.files.get_mut(path) {
+            file.standing = Standing::Unnamed(entry);
+        }
+    }
+
+    async fn gone(&mut self, path: &Path) {
+        self.again.remove(path);
+        match self.files.remove(path).map(|file| file.standing) {
+            Some(Standing::Plugin(name)) => self.tell(&name, Command::Gone).await,
+            Some(Standing::Unnamed(entry) | Standing::Claims(entry, _)) => {
+                self.audit("plugin.gone", None, json!({"file": path}));
+                self.shared.registry.remove(&entry.key);
+            }
+            None => {}
+        }
+    }
+
+    async fn order(&mut self, order: Order) {
+        match order {
+            Order::Again(path) => discovery::tell_again(&mut self.seen, &path),
+            Order::Adopt { name, file, by, reply } => {
+                let adopted = self.adopt(&name, file.as_deref(), &by).await;
+                // The operator may have gone away.
+                let _ = reply.send(adopted);
+            }
+        }
+    }
+
+    async fn adopt(&mut self, name: &str, file: Option<&str>, by: &str) -> Result<(), OperateError> {
+        let record = self.records.get(name).cloned();
+        let record = record.ok_or_else(|| OperateError::UnknownPlugin(name.to_owned()))?;
+        let path = self.claimant(name, file)?;
+        let before = PathBuf::from(&record.file);
+        let record = PluginRecord { file: path.to_string_lossy().into_owned(), ..record };
+        self.shared.store.put_plugin(record.clone()).await?;
+        self.records.insert(name.to_owned(), record.clone());
+        self.shared.audit.record("plugin.adopted", Some(name), by, json!({"from": before, "to": path}));
+        if self.actor(&record).is_none() {
+            return Err(OperateError::UnknownPlugin(name.to_owned()));
+        }
+        let standing = self
+            .files
+            .get_mut(&path)
+            .map(|file| std::mem::replace(&mut file.standing, Standing::Plugin(name.to_owned())));
+        let Some(Standing::Claims(entry, version)) = standing else { return Ok(()) };
+        self.shared.registry.remove(&entry.key);
+        self.tell(name, Command::Adopted(record)).await;
+        self.tell(name, Command::Offer(version)).await;
+        // The file that held the name is one that claims it now; looking at it again says so.
+        if let Some(file) = self.files.get(&before)
+            && matches!(&file.standing, Standing::Plugin(held) if held == name)
+        {
+            let entry = self.entry(&before);
+            if let Some(file) = self.files.get_mut(&before) {
+                file.standing = Standing::Unnamed(entry);
+            }
+            discovery::tell_again(&mut self.seen, &before);
+        }
+        Ok(())
+    }
+
+    /// The one file that claims a name, or the one of them that the operator means.
+    fn claimant(&self, name: &str, file: Option<&str>) -> Result<PathBuf, OperateError> {
+        let claims = |(path, file): (&PathBuf, &File)| match &file.standing {
+            Standing::Claims(_, version) if version.manifest.name == name => Some(path.clone()),
+            _ => None,
+        };
+        let is_meant = |path: &PathBuf| {
+            file.is_none_or(|file| path == Path::new(file) || path.file_name().is_some_and(|own| own == file))
+        };
+        let all: Vec<PathBuf> = self.files.iter().filter_map(claims).collect();
+        let meant: Vec<&PathBuf> = all.iter().filter(|path| is_meant(path)).collect();
+        match meant.as_slice() {
+            [one] => Ok((*one).clone()),
+            [] if all.is_empty() => {
+                Err(OperateError::Invalid(format!("no other file claims the name {name}")))
+            }
+            _ => {
+                let list: Vec<String> = all.iter().map(|path| path.display().to_string()).collect();
+                Err(OperateError::Invalid(format!("say which file with --file: {}", list.join(", "))))
+            }
+        }
+    }
+
+    /// The actor of a plugin, started when there is none yet; `None` when the record's name is not one of today's rules.
+    fn actor(&mut self, record: &PluginRecord) -> Option<&Control> {
+        if !self.actors.contains_key(&record.name) {
+            let name = PluginName::new(record.name.as_str()).ok()?;
+            self.make_room(&record.name);
+            let control = Actor::start(&self.shared, &name, record.clone());
+            self.actors.insert(record.name.clone(), control);
+        }
+        self.actors.get(&record.name)
+    }
+
+    /// A file that is shown under what turns out to be a plugin's name is shown under its whole path from now on.
+    fn make_room(&mut self, name: &str) {
+        let shared = &self.shared;
+        for (path, file) in &mut self.files {
+            if let Standing::Unnamed(entry) | Standing::Claims(entry, _) = &mut file.standing
+                && entry.key == name
+            {
+                shared.registry.remove(name);
+                entry.key = path.to_string_lossy().into_owned();
+                entry.view.send_modify(|view| {
+                    *view = Arc::new(PluginSnapshot { name: entry.key.clone(), ..(**view).clone() });
+                });
+                shared.registry.insert(entry.key.clone(), entry.handle());
+            }
+        }
+    }
+
+    fn stands_for(&mut self, path: &Path, name: &str) {
+        let Some(file) = self.files.get_mut(path) else { return };
+        if let Standing::Unnamed(entry) | Standing::Claims(entry, _) = &file.standing {
+            // Its own line may have had the very name that it stands for now.
+            if entry.key != name {
+                self.shared.registry.remove(&entry.key);
+            }
+        }
+        file.standing = Standing::Plugin(name.to_owned());
+    }
+
+    /// The line of a file that is no plugin, new or as it is.
+    fn entry(&mut self, path: &Path) -> Entry {
+        if let Some(File { standing: Standing::Unnamed(entry) | Standing::Claims(entry, _), .. }) =
+            self.files.get(path)
+        {
+            return Entry { key: entry.key.clone(), view: entry.view.clone() };
+        }
+        let short = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let taken = self.shared.registry.get(&short).is_some() || self.records.contains_key(&short);
+        let key = if taken { path.to_string_lossy().into_owned() } else { short };
+        let view = watch::channel(Arc::new(PluginSnapshot::found(&key, path.to_owned()))).0;
+        let entry = Entry { key, view };
+        self.shared.registry.insert(entry.key.clone(), entry.handle());
+        entry
+    }
+
+    async fn tell(&self, name: &str, command: Command) {
+        if let Some(control) = self.actors.get(name) {
+            // An actor ends only with the host.
+            let _ = control.commands.send(command).await;
+        }
+    }
+
+    /// Removes programs that nothing runs, or would. Not while a copy is under way: it has no name yet.
+    fn sweep(&self) {
+        if self.files.values().any(|file| file.taking) {
+            return;
+        }
+        let mut used: BTreeSet<String> = BTreeSet::new();
+        for file in self.files.values() {
+            used.extend(file.hash.clone());
+        }
+        for control in self.actors.values() {
+            used.extend(control.artifacts.borrow().iter().cloned());
+        }
+        let artifacts = Arc::clone(&self.artifacts);
+        tokio::task::spawn_blocking(move || artifacts.sweep(|hash| used.contains(hash)));
+    }
+
+    fn audit(&self, kind: &'static str, plugin: Option<&str>, detail: serde_json::Value) {
+        self.shared.audit.record(kind, plugin, "host", detail);
+    }
+}
+
+impl Entry {
+    fn handle(&self) -> PluginHandle {
+        PluginHandle {
+            view: self.view.subscribe(),
+            link: watch::channel(None).1,
+            grants: watch::channel(Arc::default()).1,
+        }
+    }
+
+    fn show(&self, state: PluginState, reason: Option<String>, version: Option<&Version>) {
+        self.view.send_modify(|view| {
+            *view = Arc::new(PluginSnapshot {
+                state,
+                reason,
+                hash: version.map(|version| version.artifact.hash.clone()),
+                manifest: version.map(|version| Arc::clone(&version.manifest)),
+                allowed_actions: match state {
+                    PluginState::Refused => vec!["start"],
+                    PluginState::Held => vec!["adopt"],
+                    _ => Vec::new(),
+                },
+                ..(**view).clone()
+            });
+        });
+    }
+}
+
+async fn copy(
+    artifacts: &Arc<ArtifactStore>,
+    copies: &Semaphore,
+    path: PathBuf,
+    fingerprint: Fingerprint,
+) -> Result<crate::artifacts::Artifact, TakeError> {
+    // The semaphore is never closed.
+    let _permit = copies.acquire().await;
+    let artifacts = Arc::clone(artifacts);
+    let copied = tokio::task::spawn_blocking(move || artifacts.take_up(&path, fingerprint)).await;
+    Ok(copied.map_err(|_| TakeError::Ended)??)
+}

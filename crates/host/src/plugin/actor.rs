@@ -1,0 +1,412 @@
+//! The actor of one plugin: it owns the plugin's life, turns what happens into inputs of the step function, and runs the effects.
+//!
+//! One task per plugin name. It is told by messages (from the intake, from operators, from the tasks of its present start) and
+//! answers through watches. It decides nothing about lifecycle itself: that is [`super::state`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use temps_protocol::{PluginManifest, PluginName, Ready};
+use temps_store::{GrantRecord, PluginRecord};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::health::Health;
+use super::link::{Ended, Link};
+use super::logs::PluginLog;
+use super::process::{ExitReport, Process};
+use super::snapshot::{CrashReport, PluginSnapshot, PluginState};
+use super::start::{self, Progress, StartContext};
+use super::state::{Context, Input, Life, Start, step};
+use crate::artifacts::Artifact;
+use crate::grants::{Grants, Wish};
+use crate::host::Shared;
+use crate::operate::OperateError;
+use crate::registry::PluginHandle;
+use crate::secrets::Secret;
+
+mod authority;
+mod effects;
+mod view;
+
+/// Commands that may wait; operators and the intake are patient.
+const COMMANDS: usize = 32;
+
+/// Reports of a start that may wait.
+const REPORTS: usize = 64;
+
+/// A program that was inspected and may become what the plugin runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    pub(crate) artifact: Artifact,
+    pub(crate) manifest: Arc<PluginManifest>,
+}
+
+/// What an operator wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Start,
+    Stop,
+    Restart,
+    Enable,
+    Disable,
+    Debug(bool),
+    Grant(Vec<Wish>),
+    Revoke(Vec<Wish>),
+}
+
+/// What the actor is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Its file is being looked at.
+    Inspecting,
+    /// Its file was inspected.
+    Offer(Version),
+    /// Its file could not be taken up, and why.
+    Unusable(String),
+    /// Its file was removed.
+    Gone,
+    /// Another file holds its name from now on.
+    Adopted(PluginRecord),
+    /// An operator wants something; `by` is the operator's name.
+    Operate { wanted: Wanted, by: String, reply: oneshot::Sender<Result<(), OperateError>> },
+}
+
+/// What others hold of an actor.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) log: PluginLog,
+    /// What operators can be told about grants: those that are there, and what is asked for beyond them.
+    pub(crate) authority: watch::Receiver<Authority>,
+    /// Hashes of the programs that must stay in the store.
+    pub(crate) artifacts: watch::Receiver<Vec<String>>,
+}
+
+/// Grants as they are, and what is asked for beyond them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Authority {
+    pub(crate) granted: Vec<GrantRecord>,
+    pub(crate) missing: Vec<Wish>,
+}
+
+/// What exists of a start, from the moment it is begun until its process is gone.
+struct Current {
+    context: StartContext,
+    ended: watch::Sender<Option<Ended>>,
+    process: Option<Arc<Process>>,
+    ready: Option<Arc<Ready>>,
+    link: Option<Arc<Link>>,
+    channel: Option<&'static str>,
+    health: Health,
+    exit: Option<ExitReport>,
+    running_since: Option<DateTime<Utc>>,
+}
+
+pub(crate) struct Actor {
+    shared: Shared,
+    name: PluginName,
+    record: PluginRecord,
+    log: PluginLog,
+    life: Life,
+    /// What runs, or would.
+    version: Option<Version>,
+    /// What waits for grants, and for which.
+    waiting: Option<(Version, Vec<Wish>)>,
+    /// Why the file as it is now is not what runs.
+    note: Option<String>,
+    inspecting: bool,
+    granted: Vec<GrantRecord>,
+    current: Option<Current>,
+    crashes: u64,
+    last_crash: Option<CrashReport>,
+    debug: watch::Sender<bool>,
+    view: watch::Sender<Arc<PluginSnapshot>>,
+    link: watch::Sender<Option<Arc<Link>>>,
+    grants: watch::Sender<Arc<Grants>>,
+    authority: watch::Sender<Authority>,
+    artifacts: watch::Sender<Vec<String>>,
+    shown: PluginState,
+    reports: mpsc::Sender<(Start, Progress)>,
+}
+
+impl Actor {
+    /// Starts the actor of a plugin and enters it into the registry.
+    pub(crate) fn start(shared: &Shared, name: &PluginName, record: PluginRecord) -> Control {
+        let log = PluginLog::open(
+            name.as_str(),
+            shared.places.logs(name.as_str()),
+            &shared.log_files,
+            shared.metrics.clone(),
+        );
+        let (commands, orders) = mpsc::channel(COMMANDS);
+        let (reports, progress) = mpsc::channel(REPORTS);
+        let life = Life::new(record.enabled);
+        let snapshot = Arc::new(PluginSnapshot::found(name.as_str(), record.file.clone().into()));
+        let mut actor = Self {
+            shared: shared.clone(),
+            name: name.clone(),
+            record,
+            log: log.clone(),
+            life,
+            version: None,
+            waiting: None,
+            note: None,
+            inspecting: false,
+            granted: Vec::new(),
+            current: None,
+            crashes: 0,
+            last_crash: None,
+            debug: watch::channel(false).0,
+            view: watch::channel(snapshot).0,
+            link: watch::channel(None).0,
+            grants: watch::channel(Arc::default()).0,
+            authority: watch::channel(Authority::default()).0,
+            artifacts: watch::channel(Vec::new()).0,
+            shown: PluginState::Discovered,
+            reports,
+        };
+        let control = Control {
+            commands,
+            log,
+            authority: actor.authority.subscribe(),
+            artifacts: actor.artifacts.subscribe(),
+        };
+        let handle = PluginHandle {
+            view: actor.view.subscribe(),
+            link: actor.link.subscribe(),
+            grants: actor.grants.subscribe(),
+        };
+        actor.publish();
+        shared.registry.insert_controlled(name.to_string(), handle, control.clone());
+        shared.shutdown.spawn(actor.run(orders, progress));
+        control
+    }
+
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Command>,
+        mut progress: mpsc::Receiver<(Start, Progress)>,
+    ) {
+        let told = self.shared.shutdown.told();
+        self.load_grants().await;
+        let mut ending = false;
+        loop {
+            if ending && self.life.start().is_none() {
+                break;
+            }
+            let due = self.life.deadline();
+            tokio::select! {
+                () = told.cancelled(), if !ending => {
+                    ending = true;
+                    self.give(Input::Stop);
+                }
+                Some((start, what)) = progress.recv() => self.progress(start, what),
+                Some(command) = orders.recv(), if !ending => self.command(command).await,
+                () = sleep_until(due) => self.give(Input::Tick),
+            }
+            self.publish();
+        }
+        self.publish();
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Inspecting => self.inspecting = true,
+            Command::Offer(version) => {
+                self.inspecting = false;
+                self.note = None;
+                self.offer(version).await;
+            }
+            Command::Unusable(why) => {
+                self.inspecting = false;
+                self.refuse(why);
+            }
+            Command::Gone => {
+                self.inspecting = false;
+                self.waiting = None;
+                self.version = None;
+                self.note = Some("its file was removed; its data is kept".into());
+                self.audit("plugin.gone", "host", json!({"file": self.record.file}));
+                self.give(Input::Gone);
+            }
+            Command::Adopted(record) => {
+                self.record = record;
+                self.note = None;
+            }
+            Command::Operate { wanted, by, reply } => {
+                let done = self.operate(wanted, &by).await;
+                // The operator may have gone away; what was asked for is done nevertheless.
+                let _ = reply.send(done);
+            }
+        }
+    }
+
+    /// The file as it is now cannot run; what ran before runs on.
+    fn refuse(&mut self, why: String) {
+        self.waiting = None;
+        self.audit("plugin.refused", "host", json!({"file": self.record.file, "reason": why}));
+        self.log.say("error", format!("the file was refused: {why}"));
+        if self.version.is_some() {
+            self.note = Some(format!("the file changed and was refused, the version before it stays: {why}"));
+        } else {
+            self.note = Some(why);
+            self.give(Input::Refused);
+        }
+    }
+
+    /// What a task of a start reports. Reports of earlier starts are ignored by the step function and here.
+    fn progress(&mut self, start: Start, what: Progress) {
+        let is_current = self.current.as_ref().is_some_and(|current| current.context.start == start);
+        if !is_current {
+            return;
+        }
+        let input = match what {
+            Progress::Spawned(process) => self.spawned(start, process),
+            Progress::SpawnFailed(why) => Input::SpawnFailed(start, why),
+            Progress::ManifestRead => Input::ManifestRead(start),
+            Progress::ManifestDiffers(what) => self.differs(start, &what),
+            Progress::Ready(ready) => {
+                self.edit(|current| current.ready = Some(ready));
+                Input::ReadyRead(start)
+            }
+            Progress::Connected(link) => {
+                self.edit(|current| current.link = Some(link));
+                Input::Connected(start)
+            }
+            Progress::Failed(why) => Input::StartFailed(start, why),
+            Progress::Exited(exit) => {
+                self.edit(|current| current.exit = Some(exit));
+                Input::Exited(start)
+            }
+            Progress::Drained => Input::Drained(start),
+            Progress::Health(health) => {
+                self.edit(|current| current.health = health);
+                return;
+            }
+            Progress::HealthFailed(why) => {
+                self.edit(|current| current.health = Health::Failing);
+                Input::HealthFailed(start, why)
+            }
+            Progress::ChannelLost => self.channel_lost(start),
+            Progress::Reconnected(link) => {
+                self.edit(|current| current.link = Some(link));
+                Input::Reconnected(start)
+            }
+            Progress::ReconnectFailed(why) => Input::ReconnectFailed(start, why),
+        };
+        self.give(input);
+    }
+
+    fn spawned(&mut self, start: Start, process: Arc<Process>) -> Input {
+        let detail = json!({
+            "start": start,
+            "pid": process.pid(),
+            "containment": process.containment().as_str(),
+            "hash": self.version.as_ref().map(|version| version.artifact.hash.as_str()),
+        });
+        self.audit("plugin.started", "host", detail);
+        self.edit(|current| current.process = Some(process));
+        Input::Spawned(start)
+    }
+
+    fn differs(&mut self, start: Start, what: &str) -> Input {
+        let why = format!(
+            "the manifest at its start is not the one that was inspected (different: {what}); \
+             a plugin must write the same manifest every time. Mend it, or start it again"
+        );
+        self.audit("plugin.refused", "host", json!({"start": start, "reason": why}));
+        self.log.say("error", why.clone());
+        self.note = Some(why);
+        Input::ManifestDiffers(start)
+    }
+
+    fn channel_lost(&mut self, start: Start) -> Input {
+        let link = self.current.as_ref().and_then(|current| current.link.clone());
+        let reconnects = link.is_some_and(|link| link.features.contains(&temps_protocol::Feature::Reconnect));
+        self.edit(|current| current.channel = Some("lost"));
+        self.log.say("warn", "the channel was lost");
+        Input::ChannelLost(start, reconnects)
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut Current)) {
+        if let Some(current) = &mut self.current {
+            change(current);
+        }
+    }
+
+    /// Steps, and runs the effects.
+    fn give(&mut self, input: Input) {
+        let config = self.shared.config();
+        let context = Context {
+            now: Instant::now(),
+            policy: &config.restart,
+            stop_grace: config.stop_grace,
+            jitter: jitter(),
+        };
+        let (life, effects) = step(self.life.clone(), input, context);
+        self.life = life;
+        for effect in effects {
+            self.run_effect(effect);
+        }
+    }
+
+    fn audit(&self, kind: &'static str, by: &str, detail: serde_json::Value) {
+        self.shared.audit.record(kind, Some(self.name.as_str()), by, detail);
+    }
+
+    fn begin(&mut self, start: Start) {
+        let (Some(version), Ok(secret)) = (self.version.clone(), Secret::generate()) else {
+            // The life rests until a version was accepted, so what is missing is randomness of the system.
+            self.log.say("error", "the system gave no randomness for a secret");
+            return self.give(Input::SpawnFailed(start, "no secret could be made for it".into()));
+        };
+        let (ended, has_ended) = watch::channel(None);
+        let context = StartContext {
+            shared: self.shared.clone(),
+            name: self.name.clone(),
+            start,
+            artifact: version.artifact,
+            manifest: version.manifest,
+            log: self.log.clone(),
+            grants: self.grants.subscribe(),
+            debug: self.debug.subscribe(),
+            secret,
+            work: TaskTracker::new(),
+            ended: has_ended,
+            over: CancellationToken::new(),
+            reports: self.reports.clone(),
+        };
+        tokio::spawn(start::run(context.clone()));
+        self.current = Some(Current {
+            context,
+            ended,
+            process: None,
+            ready: None,
+            link: None,
+            channel: None,
+            health: Health::Unknown,
+            exit: None,
+            running_since: None,
+        });
+    }
+}
+
+/// A random number in `0.0..1.0`; its quality does not matter.
+fn jitter() -> f64 {
+    let mut byte = [0u8; 2];
+    match getrandom::fill(&mut byte) {
+        Ok(()) => f64::from(u16::from_le_bytes(byte)) / 65_536.0,
+        Err(_) => 0.5,
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

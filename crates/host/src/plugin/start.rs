@@ -1,0 +1,352 @@
+//! One start of a plugin: spawn, manifest, ready, channel, in small steps that report to the plugin's actor.
+//!
+//! Every step is bounded. The sequence decides nothing: whatever happens is reported, and the step function of the plugin's
+//! life says what follows. A start that is not wanted any more is told so by its token, and by the end of its process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use temps_protocol::{Feature, PluginManifest, PluginName, Ready};
+use tokio::io::{AsyncRead, BufReader};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::handshake::{Dialect, Patience, ReadError};
+use super::health::{self, Health, Judgement, Pulse};
+use super::link::Link;
+use super::process::{ExitReport, HOST_FEATURES, Process, SpawnSpec};
+use super::state::Start;
+use crate::artifacts::Artifact;
+use crate::channel::ChannelHandle;
+use crate::grants::Grants;
+use crate::host::Shared;
+use crate::plugin::logs::PluginLog;
+use crate::secrets::Secret;
+
+/// How long `GET /ui/` may take when ready did not say that there is a UI.
+const UI_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a broken conversation waits for the exit that explains it.
+const EXIT_EXPLAINS: Duration = Duration::from_secs(1);
+
+/// Tries to open a new channel after one was lost, and the wait before each.
+const RECONNECT_WAITS: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+
+/// What happened in a start.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// The process is there.
+    Spawned(Arc<Process>),
+    /// There is no process.
+    SpawnFailed(String),
+    /// The manifest is the inspected one.
+    ManifestRead,
+    /// The manifest is not the inspected one; the text says what differs.
+    ManifestDiffers(String),
+    /// The plugin said ready.
+    Ready(Arc<Ready>),
+    /// The start is done. The link is not published yet.
+    Connected(Arc<Link>),
+    /// The start failed though the process is there.
+    Failed(String),
+    /// The process and everything below it are gone.
+    Exited(ExitReport),
+    /// No work is in flight any more.
+    Drained,
+    /// Health is to be shown.
+    Health(Health),
+    /// Health failed too often.
+    HealthFailed(String),
+    /// The channel was lost.
+    ChannelLost,
+    /// There is a new channel, in a new link.
+    Reconnected(Arc<Link>),
+    /// There is no new channel.
+    ReconnectFailed(String),
+}
+
+/// Everything that one start works with.
+#[derive(Clone)]
+pub(crate) struct StartContext {
+    pub(crate) shared: Shared,
+    pub(crate) name: PluginName,
+    pub(crate) start: Start,
+    pub(crate) artifact: Artifact,
+    pub(crate) manifest: Arc<PluginManifest>,
+    pub(crate) log: PluginLog,
+    #[expect(dead_code, reason = "the channel's methods ask them")]
+    pub(crate) grants: watch::Receiver<Arc<Grants>>,
+    pub(crate) debug: watch::Receiver<bool>,
+    pub(crate) secret: Secret,
+    pub(crate) work: TaskTracker,
+    pub(crate) ended: watch::Receiver<Option<super::Ended>>,
+    /// Cancelled when the start is to be given up, or is over.
+    pub(crate) over: CancellationToken,
+    pub(crate) reports: mpsc::Sender<(Start, Progress)>,
+}
+
+impl StartContext {
+    async fn report(&self, progress: Progress) {
+        // The actor outlives its starts; when it does not, nobody wants to know.
+        let _ = self.reports.send((self.start, progress)).await;
+    }
+}
+
+/// Runs a start until it is connected, has failed, or is given up.
+pub(crate) async fn run(context: StartContext) {
+    let (mut process, socket) = match launch(&context).await {
+        Ok(launched) => launched,
+        Err(why) => return context.report(Progress::SpawnFailed(why)).await,
+    };
+    let (Some(stdout), Some(stderr)) = (process.take_stdout(), process.take_stderr()) else {
+        // The process ends with its last owner, that is here.
+        return context.report(Progress::SpawnFailed("its output cannot be read".into())).await;
+    };
+    let process = Arc::new(process);
+    context.report(Progress::Spawned(Arc::clone(&process))).await;
+    let shaken_hands = CancellationToken::new();
+    tokio::spawn(watch_exit(context.clone(), Arc::clone(&process), shaken_hands.clone()));
+    let (log, secret) = (context.log.clone(), context.secret.clone());
+    tokio::spawn(async move { log.drain(BufReader::new(stderr), "stderr", secret).await });
+
+    let mut stdout = BufReader::new(stdout);
+    let shaken = tokio::select! {
+        shaken = shake_hands(&context, &mut stdout, &shaken_hands) => shaken,
+        () = context.over.cancelled() => None,
+    };
+    shaken_hands.cancel();
+    let (log, secret) = (context.log.clone(), context.secret.clone());
+    tokio::spawn(async move { log.drain(stdout, "stdout", secret).await });
+    let Some(ready) = shaken else { return };
+    tokio::select! {
+        () = connect(&context, &process, socket, ready) => {}
+        () = context.over.cancelled() => {}
+    }
+}
+
+/// Spawns the program with fresh places and a fresh secret; the answer holds the path of its socket.
+async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
+    let name = context.name.as_str();
+    let places = &context.shared.places;
+    let data_dir =
+        places.data(name).map_err(|error| format!("its data directory cannot be made: {error}"))?;
+    let tmp_dir =
+        places.temporary(name).map_err(|error| format!("its temporary directory cannot be made: {error}"))?;
+    let socket =
+        places.socket(name).map_err(|error| format!("the place for its socket cannot be made: {error}"))?;
+    let spec = SpawnSpec {
+        program: context.artifact.program.clone(),
+        name: Some(context.name.clone()),
+        socket: socket.clone(),
+        secret: context.secret.clone(),
+        data_dir,
+        tmp_dir,
+        env: BTreeMap::new(),
+    };
+    let process = context.shared.launcher.spawn(&spec).await.map_err(|error| error.to_string())?;
+    Ok((process, socket))
+}
+
+/// Tells when the process and all that it left behind are gone. What it wrote before is read first, because that often says
+/// more than how it ended.
+async fn watch_exit(context: StartContext, process: Arc<Process>, shaken_hands: CancellationToken) {
+    let exit = process.wait_exit().await;
+    // Without an answer in time the exit itself is the story.
+    let _ = tokio::time::timeout(EXIT_EXPLAINS, shaken_hands.cancelled()).await;
+    context.over.cancel();
+    process.gone().await;
+    context.report(Progress::Exited(exit)).await;
+}
+
+/// Reads both lines; `None` when that failed, which was reported then.
+async fn shake_hands<R: AsyncRead + Unpin>(
+    context: &StartContext,
+    stdout: &mut BufReader<R>,
+    done: &CancellationToken,
+) -> Option<Arc<Ready>> {
+    let dialect = Dialect::default();
+    let limit = context.shared.config().handshake_timeout;
+    let patience = Patience { limit, suspended: context.debug.clone() };
+    let manifest = match dialect.read_manifest(stdout, patience.clone()).await {
+        Ok(manifest) => manifest,
+        Err(error) => return failed(context, error, done).await,
+    };
+    if manifest != context.manifest {
+        let what = difference(&context.manifest, &manifest);
+        context.report(Progress::ManifestDiffers(what)).await;
+        return None;
+    }
+    context.report(Progress::ManifestRead).await;
+    match dialect.read_ready(stdout, patience).await {
+        Ok(ready) => {
+            context.report(Progress::Ready(Arc::clone(&ready))).await;
+            Some(ready)
+        }
+        Err(error) => failed(context, error, done).await,
+    }
+}
+
+/// A closed stream is mostly an exit, whose status says more; it gets a moment to be seen.
+async fn failed<T>(context: &StartContext, error: ReadError, done: &CancellationToken) -> Option<T> {
+    if matches!(error, ReadError::Closed { .. }) {
+        done.cancel();
+        tokio::time::sleep(EXIT_EXPLAINS).await;
+    }
+    context.report(Progress::Failed(error.to_string())).await;
+    None
+}
+
+/// Which fields of the manifest are not as inspected.
+fn difference(inspected: &PluginManifest, started: &PluginManifest) -> String {
+    let (Ok(serde_json::Value::Object(a)), Ok(serde_json::Value::Object(b))) =
+        (serde_json::to_value(inspected), serde_json::to_value(started))
+    else {
+        return "its manifest".to_owned();
+    };
+    let mut fields: Vec<&str> = Vec::new();
+    for key in a.keys().chain(b.keys()) {
+        if a.get(key) != b.get(key) && !fields.contains(&key.as_str()) {
+            fields.push(key);
+        }
+    }
+    fields.join(", ")
+}
+
+/// Opens the channel, finds out whether there is a UI, and reports the finished link.
+async fn connect(context: &StartContext, process: &Arc<Process>, socket: PathBuf, ready: Arc<Ready>) {
+    let announced = ready.known_features();
+    let features: Vec<Feature> =
+        HOST_FEATURES.iter().copied().filter(|feature| announced.contains(feature)).collect();
+    let mut link = Link {
+        name: context.name.clone(),
+        incarnation: context.start,
+        socket,
+        launcher_pid: process.launcher_pid(),
+        secret: context.secret.clone(),
+        manifest: Arc::clone(&context.manifest),
+        ready: Arc::clone(&ready),
+        features,
+        channel: None,
+        has_ui: ready.has_ui,
+        closed: CancellationToken::new(),
+        work: context.work.clone(),
+        ended: context.ended.clone(),
+    };
+    match open_channel(context, &link).await {
+        Ok(channel) => link.channel = channel,
+        Err(why) => {
+            tokio::time::sleep(EXIT_EXPLAINS).await;
+            return context.report(Progress::Failed(why)).await;
+        }
+    }
+    let mut link = Arc::new(link);
+    if !link.has_ui && health::ask(&link, "/ui/", UI_TIMEOUT).await.is_ok() {
+        link = Arc::new(Link { has_ui: true, ..renewed(&link, link.channel.clone()) });
+    }
+    context.report(Progress::Connected(link)).await;
+}
+
+/// The same start with another channel, open for new work.
+fn renewed(link: &Link, channel: Option<ChannelHandle>) -> Link {
+    Link {
+        name: link.name.clone(),
+        incarnation: link.incarnation,
+        socket: link.socket.clone(),
+        launcher_pid: link.launcher_pid,
+        secret: link.secret.clone(),
+        manifest: Arc::clone(&link.manifest),
+        ready: Arc::clone(&link.ready),
+        features: link.features.clone(),
+        channel,
+        has_ui: link.has_ui,
+        closed: CancellationToken::new(),
+        work: link.work.clone(),
+        ended: link.ended.clone(),
+    }
+}
+
+/// `Ok(None)` when the plugin has no channel.
+async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<ChannelHandle>, String> {
+    let _ = (context, link);
+    Ok(None)
+}
+
+/// Tells when the channel of a link is lost, unless the start is over first.
+pub(crate) async fn watch_channel(context: StartContext, channel: ChannelHandle) {
+    tokio::select! {
+        () = channel.closed.cancelled() => context.report(Progress::ChannelLost).await,
+        () = context.over.cancelled() => {}
+    }
+}
+
+/// Opens a new channel for a plugin that accepts one, with a few tries.
+pub(crate) async fn reconnect(context: StartContext, link: Arc<Link>) {
+    let mut last = String::new();
+    for wait in RECONNECT_WAITS {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = context.over.cancelled() => return,
+        }
+        match open_channel(&context, &link).await {
+            Ok(Some(channel)) => {
+                let link = Arc::new(renewed(&link, Some(channel)));
+                return context.report(Progress::Reconnected(link)).await;
+            }
+            Ok(None) => last = "the plugin does not offer it any more".to_owned(),
+            Err(why) => last = why,
+        }
+    }
+    let why = format!("the channel was lost and could not be opened again: {last}");
+    context.report(Progress::ReconnectFailed(why)).await;
+}
+
+/// Asks for the plugin's health until the start is over.
+pub(crate) async fn watch_health(context: StartContext, process: Arc<Process>, link: Arc<Link>) {
+    let mut pulse = Pulse::default();
+    loop {
+        let policy = context.shared.config().health;
+        let judgement = tokio::select! {
+            judgement = check(&context, &process, &link, &mut pulse) => judgement,
+            () = context.over.cancelled() => return,
+        };
+        match judgement {
+            Judgement::Show(health) => context.report(Progress::Health(health)).await,
+            Judgement::Failed(why) => return context.report(Progress::HealthFailed(why)).await,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(policy.interval) => {}
+            () = context.over.cancelled() => return,
+        }
+    }
+}
+
+async fn check(context: &StartContext, process: &Process, link: &Arc<Link>, pulse: &mut Pulse) -> Judgement {
+    let policy = context.shared.config().health;
+    let answer = health::ask(link, &link.manifest.health_path, policy.timeout).await;
+    // Asked afterwards, so that a debugger which came meanwhile is not taken for a failure.
+    let suspended = *context.debug.borrow() || (answer.is_err() && process.is_traced());
+    if suspended { pulse.suspend() } else { pulse.judge(answer, &policy) }
+}
+
+/// Tells when no work with the plugin is in flight any more.
+pub(crate) async fn await_drained(context: StartContext) {
+    context.work.close();
+    context.work.wait().await;
+    context.report(Progress::Drained).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_the_fields() {
+        let before = PluginManifest::builder("a", "1.0.0").event("x.y").build();
+        let after = PluginManifest::builder("a", "1.0.1").event("x.*").build();
+        assert_eq!(difference(&before, &after), "events, version");
+    }
+}
