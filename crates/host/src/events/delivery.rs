@@ -88,6 +88,8 @@ pub(super) struct Delivery {
     tools: Tools,
     reached: watch::Receiver<Seq>,
     status: watch::Sender<DeliveryStatus>,
+    /// The link that was served last; it is not served again.
+    served: Option<Arc<Link>>,
 }
 
 /// Why serving a link ended.
@@ -110,7 +112,7 @@ impl Delivery {
         status: watch::Sender<DeliveryStatus>,
     ) -> Self {
         let reached = tools.journal.reached();
-        Self { name: name.into(), handle, tools, reached, status }
+        Self { name: name.into(), handle, tools, reached, status, served: None }
     }
 
     /// Delivers until the host stops or the plugin's handle is dropped.
@@ -147,11 +149,14 @@ impl Delivery {
 
     /// Waits for a link that takes work. `None` when the host stops or the plugin is gone.
     async fn next_link(&mut self) -> Option<Arc<Link>> {
-        let usable = |link: &Option<Arc<Link>>| link.as_ref().is_some_and(|link| !link.closed.is_cancelled());
-        tokio::select! {
+        let served = self.served.take();
+        let is_served = |link: &Arc<Link>| served.as_ref().is_some_and(|served| Arc::ptr_eq(served, link));
+        let usable = |link: &Arc<Link>| !link.closed.is_cancelled() && !is_served(link);
+        self.served = tokio::select! {
             () = self.tools.stop.cancelled() => None,
-            link = self.handle.link.wait_for(usable) => link.ok()?.clone(),
-        }
+            link = self.handle.link.wait_for(|link| link.as_ref().is_some_and(usable)) => link.ok()?.clone(),
+        };
+        self.served.clone()
     }
 
     /// Reads where the plugin's deliveries stood. `None` when the host stops first.
@@ -300,7 +305,7 @@ impl Delivery {
         let answer = tokio::select! {
             biased;
             answer = post(link, &entry.json) => Some(answer),
-            _ = ended.wait_for(Option::is_some) => None,
+            Ok(_) = ended.wait_for(Option::is_some) => None,
             () = self.tools.stop.cancelled() => return Err(Over::Shutdown),
         };
         let Some(answer) = answer else { return Err(self.how_it_ended(link).await) };

@@ -10,6 +10,8 @@ mod post;
 mod recorder;
 mod retention;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

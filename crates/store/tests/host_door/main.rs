@@ -1,5 +1,7 @@
 //! The host's door, tested as any engine must keep it ([`suite`]), and what only a file on a disk can suffer.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod crash;
 mod full_disk;
 mod suite;

@@ -1,0 +1,4 @@
+//! Tests of the deliveries with a real store, real sockets and plugins that the tests play themselves.
+
+mod posts;
+mod rig;
