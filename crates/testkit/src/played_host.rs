@@ -14,10 +14,15 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// How long one step may take before the test is called a failure. A loaded machine needs seconds.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longest head of an answer in bytes.
+const MAX_HEAD: usize = 64 * 1024;
 
 /// How often a start is tried again while the program's file is busy, with 10 ms between.
 const BUSY_RETRIES: usize = 200;
@@ -161,12 +166,18 @@ impl PlayedHost {
     /// When the plugin cannot be reached or is too slow.
     pub async fn channel(&self) -> io::Result<Result<Channel, u16>> {
         in_time(async {
-            let stream = UnixStream::connect(&self.socket_path).await?;
-            match tokio_tungstenite::client_async("ws://localhost/_temps/channel", stream).await {
-                Ok((socket, _)) => Ok(Ok(Channel(socket))),
-                Err(SocketError::Http(answer)) => Ok(Err(answer.status().as_u16())),
-                Err(error) => Err(io::Error::other(error)),
+            let mut stream = UnixStream::connect(&self.socket_path).await?;
+            let head = format!(
+                "GET /_temps/channel HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {SECRET}\r\nConnection: Upgrade\r\n\
+                 Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n\r\n",
+                generate_key()
+            );
+            stream.write_all(head.as_bytes()).await?;
+            let (status, read) = read_head(&mut stream).await?;
+            if status != 101 {
+                return Ok(Err(status));
             }
+            Ok(Ok(Channel(WebSocketStream::from_partially_read(stream, read, Role::Client, None).await)))
         })
         .await
     }
@@ -271,6 +282,22 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
 
 async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::time::timeout(PATIENCE, step).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// Reads the head of an answer, in any version of HTTP/1; returns the status and what came behind the head.
+async fn read_head(stream: &mut UnixStream) -> io::Result<(u16, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+            let status = status.ok_or_else(|| io::Error::other("no status line"))?;
+            return Ok((status, bytes.split_off(end + 4)));
+        }
+        if bytes.len() > MAX_HEAD || stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::Error::other("the answer has no head"));
+        }
+    }
 }
 
 async fn read_answer(stream: &mut UnixStream) -> io::Result<Answered> {
