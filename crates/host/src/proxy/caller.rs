@@ -32,9 +32,8 @@ impl<'a> Credential<'a> {
         if bearer.is_some() {
             return Self::Platform;
         }
-        if parts.method == Method::GET
-            && let Some(token) = target.parameter(TOKEN_PARAMETER)
-        {
+        // Event streams, WebSockets, links and forms cannot set a header.
+        if let Some(token) = target.parameter(TOKEN_PARAMETER) {
             return Self::Page(token);
         }
         if made_elsewhere(parts) { Self::Foreign } else { Self::Platform }
@@ -45,6 +44,14 @@ impl<'a> Credential<'a> {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Whether the browser says that one of the host's own pages made this request.
+pub(super) fn made_here(parts: &Parts) -> bool {
+    let says = |name| parts.headers.contains_key(name);
+    (says("sec-fetch-site") || says("origin"))
+        && text(&parts.headers, "sec-fetch-site") != Some("none")
+        && !made_elsewhere(parts)
 }
 
 /// Whether a page of another origin made this request, or may have made it.

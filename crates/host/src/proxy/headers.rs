@@ -75,8 +75,10 @@ pub(super) struct Facts<'a> {
     pub(super) caller: Option<&'a Caller>,
     /// Whether the caller's own Authorization is for the plugin: an anonymous caller on a public path.
     pub(super) forward_authorization: bool,
-    /// Whether the body must come as it is, not compressed, because the host puts its script into it.
+    /// Whether the body must come whole and not compressed, because the host puts its script into it.
     pub(super) plain_body: bool,
+    /// The last event of a stream that is opened again, where the caller could not say it in a header.
+    pub(super) last_event: Option<&'a str>,
     /// The host's name as the caller wrote it.
     pub(super) authority: Option<&'a str>,
     /// Address that the connection comes from.
@@ -102,6 +104,7 @@ pub(super) fn for_plugin(given: &HeaderMap, facts: &Facts<'_>) -> HeaderMap {
     add_forwarded(&mut out, given, facts);
     add_trace(&mut out, given);
     add_identity(&mut out, given, facts);
+    insert(&mut out, "last-event-id", facts.last_event);
     if let Some(protocol) = facts.upgrade {
         out.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         out.insert(header::UPGRADE, protocol.clone());
@@ -119,7 +122,7 @@ fn drops_from_request(name: &str, named: &[String], facts: &Facts<'_>) -> bool {
         || matches!(name, "host" | "traceparent" | "tracestate")
         || (METHOD_OVERRIDES.contains(&folded.as_str())
             && facts.caller.is_none_or(|caller| caller.role != Role::Admin))
-        || (facts.plain_body && name == "accept-encoding")
+        || (facts.plain_body && matches!(name, "accept-encoding" | "range" | "if-range"))
         || (named.iter().any(|n| n == name) && name != "content-length")
 }
 

@@ -14,7 +14,9 @@ mod caller;
 mod connection;
 mod forward;
 mod headers;
+mod inject;
 mod lane;
+mod page;
 mod path;
 mod redirect;
 mod refusal;
@@ -30,17 +32,18 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use chrono::Utc;
 use http::request::Parts;
-use http::{Response, StatusCode, Uri, header};
+use http::{Method, Response, StatusCode, Uri, header};
 use http_body::Body as HttpBody;
 use hyper::upgrade::OnUpgrade;
 
-use self::body::Upload;
+use self::body::{Download, Upload};
 use self::bounds::{AUTHENTICATE_TIMEOUT, Bounds};
 use self::caller::{Admission, Credential};
 use self::forward::Outgoing;
 use self::headers::Facts;
+use self::inject::WithTag;
 use self::lane::Lanes;
-use self::path::{Place, Target};
+use self::path::{HostPlace, Place, Target};
 use self::refusal::Refusal;
 use self::token::PageTokens;
 use crate::metrics::Metrics;
@@ -133,11 +136,70 @@ impl Inner {
         let (mut parts, body) = request.into_parts();
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let handle = self.registry.get(target.plugin);
+        if page::fills_tab(&parts, target.place) {
+            return self.frame_page(target, &parts, handle.as_ref()).await;
+        }
+        match target.place {
+            Place::Host(HostPlace::Token) => return self.page_token(target, &parts, handle.is_some()).await,
+            Place::Host(place) if handle.is_some() => return page::asset(place, &parts),
+            Place::Host(_) => return Err(Refusal::UnknownPlugin),
+            Place::Route | Place::Ui => {}
+        }
+        if let Some(response) = page::preflight(&parts) {
+            return Ok(response);
+        }
         let public = handle.as_ref().is_some_and(|h| h.grants.borrow().allows_public_path(target.path));
         let admission = self.admit(&parts, target, public).await?;
         let handle = handle.ok_or(Refusal::UnknownPlugin)?;
         let link = running(&handle)?;
         self.forward(target, &parts, body, upgrade, &admission, &link).await
+    }
+
+    /// The frame page for a tab. A link from elsewhere may open it: it is the host's own page and does nothing by itself.
+    async fn frame_page(
+        &self,
+        target: &Target<'_>,
+        parts: &Parts,
+        handle: Option<&PluginHandle>,
+    ) -> Result<Response<Body>, Refusal> {
+        let signed_in = self.known_to_platform(parts).await?.is_some();
+        let title = match handle {
+            Some(handle) => {
+                let manifest = handle.view.borrow().manifest.clone();
+                manifest.and_then(|manifest| manifest.display_name.clone())
+            }
+            None if signed_in => return Err(Refusal::UnknownPlugin),
+            None => None,
+        };
+        page::frame(&parts.method, target.plugin, title.as_deref().unwrap_or(target.plugin), signed_in)
+    }
+
+    /// A token for the plugin's page, for the frame page of a caller that is signed in, and for nobody else.
+    async fn page_token(
+        &self,
+        target: &Target<'_>,
+        parts: &Parts,
+        known: bool,
+    ) -> Result<Response<Body>, Refusal> {
+        if parts.method != Method::POST {
+            return Err(Refusal::MethodNotAllowed("POST"));
+        }
+        if !caller::made_here(parts) || parts.headers.contains_key(header::AUTHORIZATION) {
+            return Err(Refusal::ForeignOrigin);
+        }
+        let caller = self.known_to_platform(parts).await?.ok_or(Refusal::SignInNeeded)?;
+        if !known {
+            return Err(Refusal::UnknownPlugin);
+        }
+        let lifetime = self.bounds.page_token;
+        let token = self.tokens.issue(target.plugin, caller.clone(), lifetime, Instant::now());
+        let token = token.map_err(|_| Refusal::NoRandomness)?;
+        Ok(page::token(&token, lifetime, &caller))
+    }
+
+    async fn known_to_platform(&self, parts: &Parts) -> Result<Option<Caller>, Refusal> {
+        let asking = self.platform.authenticate(parts);
+        tokio::time::timeout(AUTHENTICATE_TIMEOUT, asking).await.map_err(|_| Refusal::AuthenticationSlow)
     }
 
     /// Finds out who is calling, and whether that is enough.
@@ -148,11 +210,7 @@ impl Inner {
                 let caller = self.tokens.caller(token, target.plugin, Instant::now());
                 Some(caller.ok_or(Refusal::PageTokenInvalid)?)
             }
-            Credential::Platform => {
-                let asking = self.platform.authenticate(parts);
-                let asked = tokio::time::timeout(AUTHENTICATE_TIMEOUT, asking).await;
-                asked.map_err(|_| Refusal::AuthenticationSlow)?
-            }
+            Credential::Platform => self.known_to_platform(parts).await?,
             Credential::Foreign => None,
         };
         caller::admit(&parts.method, target.place, public, credential == Credential::Foreign, found)
@@ -181,13 +239,16 @@ impl Inner {
         let pool = lane.pool(link, self.bounds);
         let request_id = uuid::Uuid::now_v7().to_string();
         let authority = caller::authority(parts);
+        let shown = page::is_shown(parts, target.place);
+        let last_event = target.parameter(path::LAST_EVENT_PARAMETER).and_then(path::decoded);
         let facts = Facts {
             plugin: target.plugin,
             secret: link.secret.expose(),
             request_id: &request_id,
             caller: admission.caller.as_ref(),
             forward_authorization: admission.forward_authorization,
-            plain_body: false,
+            plain_body: shown,
+            last_event: last_event.as_deref(),
             authority,
             peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip()),
             upgrade: asked.as_ref(),
@@ -209,7 +270,7 @@ impl Inner {
             agreed = answer.response.headers().get(header::UPGRADE).cloned();
             upgrade::join(answer, caller, asked, self.bounds.stream_idle, lane.traffic().clone())?
         } else {
-            answer.into_response(pool).map(Body::new)
+            with_bridge(answer.into_response(pool), shown, target.plugin)
         };
         let ui = target.place == Place::Ui;
         headers::clean_response(response.headers_mut(), target.plugin, authority, ui);
@@ -218,6 +279,17 @@ impl Inner {
         }
         Ok(response)
     }
+}
+
+/// Puts the bridge into a page that is shown; everything else stays as it is.
+fn with_bridge(response: Response<Download>, shown: bool, plugin: &str) -> Response<Body> {
+    if !shown || !inject::applies(&response) {
+        return response.map(Body::new);
+    }
+    let tag = inject::tag(plugin);
+    let (mut parts, body) = response.into_parts();
+    inject::adjust(&mut parts.headers, &tag);
+    Response::from_parts(parts, Body::new(WithTag::new(body, tag)))
 }
 
 /// The link to a plugin that takes work, or why it does not.

@@ -18,6 +18,9 @@ const MAX_ENCODING_ROUNDS: usize = 4;
 /// The query parameter that carries a page's token where a header cannot be set.
 pub(super) const TOKEN_PARAMETER: &str = "_temps_token";
 
+/// The query parameter that carries `Last-Event-ID` when the bridge opens an event stream again.
+pub(super) const LAST_EVENT_PARAMETER: &str = "_temps_last_event_id";
+
 /// A request's path, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Target<'a> {
@@ -103,10 +106,11 @@ impl<'a> Target<'a> {
     pub(super) fn onward(&self) -> String {
         match self.query {
             None => self.path.to_owned(),
-            Some(query) if !query.contains(TOKEN_PARAMETER) => format!("{}?{query}", self.path),
+            Some(query) if !query.contains("_temps_") => format!("{}?{query}", self.path),
             Some(query) => {
+                let ours = [TOKEN_PARAMETER, LAST_EVENT_PARAMETER];
                 let kept: Vec<&str> =
-                    query.split('&').filter(|pair| parameter(pair).0 != TOKEN_PARAMETER).collect();
+                    query.split('&').filter(|pair| !ours.contains(&parameter(pair).0)).collect();
                 if kept.is_empty() {
                     self.path.to_owned()
                 } else {
@@ -120,6 +124,12 @@ impl<'a> Target<'a> {
     pub(super) fn parameter(&self, name: &str) -> Option<&'a str> {
         self.query?.split('&').map(parameter).find(|(found, _)| *found == name).map(|(_, value)| value)
     }
+}
+
+/// Decodes a query parameter's value, as far as it is text.
+pub(super) fn decoded(value: &str) -> Option<String> {
+    let value = value.replace('+', " ");
+    String::from_utf8(decode_once(value.as_bytes()).unwrap_or(value.into_bytes())).ok()
 }
 
 fn parameter(pair: &str) -> (&str, &str) {
@@ -215,6 +225,7 @@ mod tests {
             ("/api/x/hello/s?_temps_token=tpu_1", "/s"),
             ("/api/x/hello/s?a=1&_temps_token=tpu_1&b=%26", "/s?a=1&b=%26"),
             ("/api/x/hello/s?a=_temps_token", "/s?a=_temps_token"),
+            ("/api/x/hello/s?_temps_last_event_id=4&_temps_token=t&_temps_other=1", "/s?_temps_other=1"),
         ] {
             assert_eq!(Target::parse(given).map(|t| t.onward()), Ok(onward.to_owned()), "{given}");
         }

@@ -36,6 +36,9 @@ pub(super) enum Refusal {
     /// The platform did not say in time who is calling.
     #[error("the platform did not say in time who is calling; try again")]
     AuthenticationSlow,
+    /// The operating system gave no randomness for a token.
+    #[error("no token could be made; try again")]
+    NoRandomness,
     /// The request's body is too long.
     #[error("the request body has more than {0} bytes")]
     BodyTooLarge(u64),
@@ -85,6 +88,7 @@ impl Refusal {
             Self::ViewerMayOnlyRead => (StatusCode::FORBIDDEN, "viewer_may_only_read"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::AuthenticationSlow => (StatusCode::SERVICE_UNAVAILABLE, "authentication_slow"),
+            Self::NoRandomness => (StatusCode::SERVICE_UNAVAILABLE, "no_randomness"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::BodySlow => (StatusCode::REQUEST_TIMEOUT, "body_slow"),
             Self::BodyBroken => (StatusCode::BAD_REQUEST, "body_broken"),
@@ -100,7 +104,7 @@ impl Refusal {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::NotRunning { retry_after, .. } => Some(retry_after.as_secs().max(1)),
-            Self::Busy | Self::AuthenticationSlow => Some(1),
+            Self::Busy | Self::AuthenticationSlow | Self::NoRandomness => Some(1),
             _ => None,
         }
     }

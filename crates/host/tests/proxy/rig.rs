@@ -257,3 +257,53 @@ pub(crate) fn seen(response: &Response<Bytes>) -> serde_json::Value {
     assert_eq!(response.status(), StatusCode::OK, "{:?}", response.body());
     serde_json::from_slice(response.body()).unwrap()
 }
+
+impl Rig {
+    /// A plugin that speaks by hand: `serve` gets each connection with its number, from 0.
+    pub(crate) fn by_hand<F, Fut>(&self, name: &str, serve: F) -> Knobs
+    where
+        F: Fn(usize, tokio::net::UnixStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let knobs = self.register(name);
+        let listener = UnixListener::bind(&knobs.socket).unwrap();
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(number, stream));
+            }
+        });
+        knobs
+    }
+
+    /// What a metric of a plugin stands at; `kind` is empty for families without one.
+    pub(crate) fn metric(&self, family: &str, plugin: &str, kind: &str) -> u64 {
+        let kind = if kind.is_empty() { String::new() } else { format!(",kind=\"{kind}\"") };
+        let start = format!("temps_{family}{{plugin=\"{plugin}\"{kind}}} ");
+        let text = self.metrics.encode();
+        let line = text.lines().find_map(|line| line.strip_prefix(start.as_str()));
+        line.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
+    }
+}
+
+/// Reads one request head (and no body) from a connection; `None` when it ended first.
+pub(crate) async fn read_head(stream: &mut tokio::net::UnixStream) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0u8; 1];
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).await.ok()? == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Waits until `condition` holds, looking often; a failing test waits for [`PATIENCE`].
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(tokio::time::Instant::now() < end, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
