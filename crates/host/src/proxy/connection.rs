@@ -22,7 +22,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::body::Upload;
 use super::bounds::{Bounds, MAX_POOLED, MAX_RESPONSE_HEAD, MAX_RESPONSE_HEADERS};
 use super::traffic::{InFlight, Traffic};
-use crate::plugin::Link;
+use crate::plugin::{Link, socket};
 
 /// How long a connection may take to finish what it does after its response was read, before it is given up.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,10 +76,13 @@ impl Pool {
 
     /// A new connection.
     pub(super) async fn open(&self) -> Result<Connection, ConnectError> {
-        let stream = tokio::time::timeout(self.bounds.connect, dial(&self.link))
+        let stream = socket::connect(&self.link.socket, self.link.launcher_pid, self.bounds.connect)
             .await
-            .map_err(|_| ConnectError::Slow)?
-            .map_err(|_| ConnectError::Refused)?;
+            .inspect_err(|error| tracing::debug!(plugin = %self.link.name, %error, "no connection"))
+            .map_err(|error| match error {
+                socket::ConnectError::Full { .. } => ConnectError::Slow,
+                _ => ConnectError::Refused,
+            })?;
         let pulse = Arc::new(Pulse::new(self.bounds.idle));
         let io = TokioIo::new(Watched { stream, pulse: pulse.clone() });
         let (sender, connection) = http1::Builder::new()
@@ -117,11 +120,6 @@ impl Pool {
             idle.push(connection);
         }
     }
-}
-
-/// Connects to a plugin's socket.
-async fn dial(link: &Link) -> io::Result<UnixStream> {
-    UnixStream::connect(&link.socket).await
 }
 
 /// One connection. Dropping it closes it, whatever it is doing.

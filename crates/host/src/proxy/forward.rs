@@ -102,11 +102,11 @@ async fn attempt(
     };
     match sent {
         Some(Ok(response)) => {
-            pulse.allow(if is_event_stream(&response) {
-                pool.bounds().stream_idle
+            if is_event_stream(&response) {
+                pulse.become_stream(pool.bounds().stream_idle);
             } else {
-                pool.bounds().idle
-            });
+                pulse.beat();
+            }
             Ok(Answer { response, connection })
         }
         None => Err((Failure::Final(Refusal::TooSlow), None)),

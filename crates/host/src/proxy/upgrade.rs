@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use super::forward::Answer;
 use super::refusal::Refusal;
@@ -19,6 +20,9 @@ use super::traffic::Traffic;
 
 /// How long both sides may take to hand over their connection after the switch was agreed.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long nothing may move once one side has ended its direction. What the other still has to say comes at once.
+const HALF_OPEN_IDLE: Duration = Duration::from_secs(5);
 
 /// The protocol that a request asks to change to, if the host passes that on.
 ///
@@ -78,38 +82,49 @@ fn names(asked: &HeaderValue, agreed: &HeaderValue) -> bool {
 }
 
 async fn carry(caller: Upgraded, plugin: Upgraded, idle: Duration, traffic: &Arc<Traffic>) {
-    let born = Instant::now();
-    let moved_at = Arc::new(AtomicU64::new(0));
-    let mut caller =
-        Metered { inner: TokioIo::new(caller), born, moved_at: moved_at.clone(), traffic: traffic.clone() };
+    let meter =
+        Arc::new(Meter { born: Instant::now(), moved_at: AtomicU64::new(0), half_open: Notify::new() });
+    let mut caller = Metered { inner: TokioIo::new(caller), meter: meter.clone(), traffic: traffic.clone() };
     let mut plugin = TokioIo::new(plugin);
     let mut copying = std::pin::pin!(tokio::io::copy_bidirectional(&mut caller, &mut plugin));
+    let (mut idle, mut half_open) = (idle, false);
     loop {
-        let end = Duration::from_millis(moved_at.load(Relaxed)).saturating_add(idle);
-        let left = end.saturating_sub(born.elapsed());
+        let end = Duration::from_millis(meter.moved_at.load(Relaxed)).saturating_add(idle);
+        let left = end.saturating_sub(meter.born.elapsed());
         if left.is_zero() {
             return;
         }
         tokio::select! {
             biased;
             _ = &mut copying => return,
+            () = meter.half_open.notified(), if !half_open => {
+                half_open = true;
+                idle = idle.min(HALF_OPEN_IDLE);
+                meter.beat();
+            }
             () = tokio::time::sleep(left) => {}
         }
     }
 }
 
-/// The caller's connection, counting what moves.
-struct Metered {
-    inner: TokioIo<Upgraded>,
+/// What is known of a joined pair of connections.
+struct Meter {
     born: Instant,
-    moved_at: Arc<AtomicU64>,
-    traffic: Arc<Traffic>,
+    moved_at: AtomicU64,
+    half_open: Notify,
 }
 
-impl Metered {
+impl Meter {
     fn beat(&self) {
         self.moved_at.store(u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
+}
+
+/// The caller's connection, counting what moves and noticing when a direction ends.
+struct Metered {
+    inner: TokioIo<Upgraded>,
+    meter: Arc<Meter>,
+    traffic: Arc<Traffic>,
 }
 
 impl AsyncRead for Metered {
@@ -123,7 +138,9 @@ impl AsyncRead for Metered {
         let read = (buf.filled().len() - before) as u64;
         if read > 0 {
             self.traffic.moved_in(read);
-            self.beat();
+            self.meter.beat();
+        } else if polled.is_ready() {
+            self.meter.half_open.notify_one();
         }
         polled
     }
@@ -134,7 +151,7 @@ impl AsyncWrite for Metered {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &polled {
             self.traffic.moved_out(*written as u64);
-            self.beat();
+            self.meter.beat();
         }
         polled
     }
@@ -144,6 +161,7 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.meter.half_open.notify_one();
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
