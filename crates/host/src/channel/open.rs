@@ -1,0 +1,170 @@
+//! Opening a channel: connect to the plugin's socket, ask for the upgrade, start the session.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode, header};
+use temps_protocol::{PluginName, limits};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, handshake::client::Request};
+use tokio_util::sync::CancellationToken;
+
+use super::patient::PatientStream;
+use super::session::Session;
+use super::{ChannelHandle, MAX_PINGS, SEND_QUEUE};
+use crate::audit::Audit;
+use crate::grants::Grants;
+use crate::metrics::Metrics;
+use crate::platform::Platform;
+use crate::plugin::socket::{self, ConnectError};
+use crate::secrets::Secret;
+
+/// Where a plugin serves its channel.
+pub const CHANNEL_PATH: &str = "/_temps/channel";
+
+/// How long the plugin's socket may take to be there and to take a connection. The plugin said that it is ready.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the plugin may take to answer the upgrade. Runtimes load code at the first request, on a machine that starts
+/// many plugins at once; a plugin that hangs fails its start after this time.
+pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between two tries while the socket is not there. Some plugins say ready right before they bind it.
+const BIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// Buffer for reading in bytes. Frames are a few hundred bytes, and the library clears the buffer often.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// Bytes that may wait in the library for the socket: one frame of the largest kind beyond what is written at once.
+const MAX_WRITE_BUFFER: usize = 4 * limits::MAX_FRAME_BYTES;
+
+/// Answers to the first upgrade by which a plugin says that it has no channel.
+const NO_CHANNEL: [StatusCode; 4] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::BAD_REQUEST,
+    StatusCode::UPGRADE_REQUIRED,
+    StatusCode::NOT_IMPLEMENTED,
+];
+
+/// What a channel is opened with.
+#[derive(Clone)]
+pub struct ChannelSpec {
+    /// Name of the plugin.
+    pub name: PluginName,
+    /// The secret of this start.
+    pub secret: Secret,
+    /// What the plugin may do, looked at for every request.
+    pub grants: watch::Receiver<Arc<Grants>>,
+    /// Whose data it may ask for.
+    pub platform: Arc<dyn Platform>,
+    /// Where refusals are recorded.
+    pub audit: Audit,
+    /// Where frames and calls are counted.
+    pub metrics: Metrics,
+}
+
+/// What an attempt to open a channel led to.
+#[derive(Debug, Clone)]
+pub enum Opened {
+    /// The channel is open.
+    Channel(ChannelHandle),
+    /// The plugin answered that it has none. At the first try it runs without one.
+    Unsupported {
+        /// The HTTP status that it answered.
+        status: u16,
+    },
+}
+
+/// Why a channel could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no connection.
+    #[error("the channel could not be opened: {0}")]
+    Connect(#[from] ConnectError),
+    /// The plugin took the connection and did not answer.
+    #[error("the plugin did not answer the channel's upgrade within {} s", UPGRADE_TIMEOUT.as_secs())]
+    NoAnswer,
+    /// The plugin refused.
+    #[error(
+        "the plugin answered the channel's upgrade with status {status}; accept it with 101, or answer 404 to run without a channel"
+    )]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// What the plugin answered is no answer to an upgrade.
+    #[error("the plugin's answer to the channel's upgrade cannot be understood: {0}")]
+    NotUnderstood(String),
+}
+
+/// Connects to a plugin's socket and opens its channel.
+///
+/// # Errors
+/// [`OpenError`]: a start that gets this far and no further has failed.
+pub async fn open(spec: ChannelSpec, path: &Path, launcher_pid: u32) -> Result<Opened, OpenError> {
+    let stream = connect(path, launcher_pid).await?;
+    open_over(spec, stream).await
+}
+
+/// Waits for the socket as well: a plugin may say ready a moment before it listens.
+async fn connect(path: &Path, launcher_pid: u32) -> Result<UnixStream, ConnectError> {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match socket::connect(path, launcher_pid, left).await {
+            Err(ConnectError::Missing(_) | ConnectError::Refused(_)) if left > BIND_PAUSE => {
+                sleep(BIND_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Opens a channel over a connection that is there.
+///
+/// # Errors
+/// [`OpenError`], all but `Connect`.
+pub async fn open_over(spec: ChannelSpec, stream: UnixStream) -> Result<Opened, OpenError> {
+    let (stream, progress) = PatientStream::new(stream);
+    let request = upgrade(&spec.secret).map_err(|e| OpenError::NotUnderstood(e.to_string()))?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_write_buffer_size(MAX_WRITE_BUFFER)
+        .max_message_size(Some(limits::MAX_FRAME_BYTES))
+        .max_frame_size(Some(limits::MAX_FRAME_BYTES));
+    let upgraded = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
+    let socket = match timeout(UPGRADE_TIMEOUT, upgraded).await {
+        Err(_) => return Err(OpenError::NoAnswer),
+        Ok(Ok((socket, _))) => socket,
+        Ok(Err(tungstenite::Error::Http(response))) if NO_CHANNEL.contains(&response.status()) => {
+            return Ok(Opened::Unsupported { status: response.status().as_u16() });
+        }
+        Ok(Err(tungstenite::Error::Http(response))) => {
+            return Err(OpenError::Refused { status: response.status().as_u16() });
+        }
+        Ok(Err(error)) => return Err(OpenError::NotUnderstood(error.to_string())),
+    };
+    let (outgoing, queue) = mpsc::channel(SEND_QUEUE);
+    let handle = ChannelHandle {
+        closed: CancellationToken::new(),
+        outgoing,
+        closing: CancellationToken::new(),
+        pings: Arc::new(Semaphore::new(MAX_PINGS)),
+        end: Arc::new(OnceLock::new()),
+    };
+    tokio::spawn(Session::new(spec, socket, progress, &handle, queue).run());
+    Ok(Opened::Channel(handle))
+}
+
+fn upgrade(secret: &Secret) -> Result<Request, tungstenite::Error> {
+    let mut request = format!("ws://localhost{CHANNEL_PATH}").into_client_request()?;
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))?;
+    bearer.set_sensitive(true);
+    request.headers_mut().insert(header::AUTHORIZATION, bearer);
+    Ok(request)
+}
