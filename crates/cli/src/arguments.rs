@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit::EXIT_CODES;
-use crate::{audit, completions, delivery, deployment, environment, event, plugin, project, token};
+use crate::{audit, completions, delivery, deployment, environment, event, plugin, project, serve, token};
 
 /// A plugin system for developer platforms: the daemon, and everything that talks to it.
 #[derive(Debug, Parser)]
@@ -61,6 +61,8 @@ pub(crate) struct Global {
 /// The commands, in the order of the help.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the daemon
+    Serve(serve::Arguments),
     /// See and operate plugins
     #[command(subcommand)]
     Plugin(plugin::Command),

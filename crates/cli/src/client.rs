@@ -124,7 +124,7 @@ impl Client {
         let request = self.request(Method::GET, path)?.query(query).header("accept", "text/event-stream");
         let response = request.send().await.map_err(|error| self.unanswered(&error))?;
         if !response.status().is_success() {
-            return Err(self.refused(response).await);
+            return Err(self.refused(path, response).await);
         }
         Ok(EventStream::new(response))
     }
@@ -142,7 +142,7 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| self.unanswered(&error))?;
         if !response.status().is_success() {
-            return Err(self.refused(response).await);
+            return Err(self.refused(path, response).await);
         }
         let bytes = self.read(response).await?;
         // An answer without content stands for "done"; the caller asks for `()` or a `Value` then.
@@ -177,7 +177,7 @@ impl Client {
     }
 
     /// What an answer other than success means.
-    async fn refused(&self, response: Response) -> Failure {
+    async fn refused(&self, path: &[&str], response: Response) -> Failure {
         let status = response.status();
         let problem = match self.read(response).await {
             Ok(bytes) => serde_json::from_slice::<Problem>(&bytes).ok(),
@@ -196,14 +196,30 @@ impl Client {
             )
             .hint("is this the address of a temps daemon?"),
         };
-        if exit == Exit::Auth && failure.hint.is_none() {
-            failure.hint = Some(if self.token.is_some() {
-                "the token was refused; `temps token create` on the daemon's machine makes another one".into()
-            } else {
-                "give a token with --token or TEMPS_TOKEN; on the daemon's machine, run as the user that runs the daemon".into()
-            });
+        if let Some(hint) = self.hint(exit, path) {
+            failure.hint = Some(hint);
         }
         failure
+    }
+
+    /// What somebody at a command line can do; the daemon's own hints are for those who write requests.
+    fn hint(&self, exit: Exit, path: &[&str]) -> Option<String> {
+        match exit {
+            Exit::Auth if self.token.is_some() => {
+                Some("`temps token create` on the daemon's machine makes another token".into())
+            }
+            Exit::Auth => Some(
+                "give a token with --token or TEMPS_TOKEN; on the daemon's machine, run as the user that runs the daemon"
+                    .into(),
+            ),
+            Exit::NotFound => {
+                let noun = ["plugin", "project", "environment", "deployment", "event", "token"]
+                    .into_iter()
+                    .find(|noun| path.get(1).is_some_and(|part| part.strip_suffix('s') == Some(noun)))?;
+                Some(format!("`temps {noun} list` shows what there is"))
+            }
+            _ => None,
+        }
     }
 
     /// What it means that no answer came.

@@ -16,6 +16,7 @@ mod exit;
 mod output;
 mod plugin;
 mod project;
+mod serve;
 mod stream;
 mod target;
 mod token;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, output: Output) -> Result<(), Failure> {
     match cli.command {
+        Command::Serve(arguments) => serve::run(&cli.global, &arguments, output),
         Command::Completions(arguments) => completions::run(&arguments),
         command => ask(&cli.global, command, output),
     }
@@ -106,6 +108,6 @@ async fn dispatch(
         Command::Audit(arguments) => audit::run(arguments, client, output).await,
         Command::LoginLink => token::login_link(client, output).await,
         Command::Version => version::run(client, output).await,
-        Command::Doctor | Command::Completions(_) => Ok(()),
+        Command::Serve(_) | Command::Doctor | Command::Completions(_) => Ok(()),
     }
 }

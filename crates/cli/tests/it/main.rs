@@ -1,0 +1,5 @@
+//! The `temps` command from outside: a real daemon with a real plugin, and every command against it.
+
+mod commands;
+mod endings;
+mod serving;
