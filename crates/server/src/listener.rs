@@ -2,16 +2,19 @@
 //!
 //! Every connection is bounded: how many there are, how long a request's head may take, and how long the end may take.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
 use crate::metrics::Metrics;
 
@@ -43,11 +46,11 @@ pub(crate) async fn accept(
             next = next => next,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (router, closing, metrics) = (router.clone(), closing.clone(), metrics.clone());
                 connections.spawn(async move {
                     metrics.connections.inc();
-                    serve(stream, router, closing).await;
+                    serve(stream, peer, router, closing).await;
                     metrics.connections.dec();
                     drop(place);
                 });
@@ -61,13 +64,18 @@ pub(crate) async fn accept(
     connections.close();
 }
 
-async fn serve(stream: TcpStream, router: Router, closing: CancellationToken) {
+async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, closing: CancellationToken) {
     // Small answers go out at once.
     let _ = stream.set_nodelay(true);
+    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
