@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit::Audit;
 use crate::config::HostConfig;
-use crate::events::Events;
+use crate::events::{DeliveryStatus, EventTail, Events};
 use crate::intake::{Intake, Order};
 use crate::metrics::Metrics;
 use crate::places::Places;
@@ -193,6 +193,18 @@ impl PluginHost {
             self.shared.metrics.events_published.inc();
         }
         Ok(published)
+    }
+
+    /// Follows the journal from after a place; `None` begins with the next event that is published.
+    #[must_use]
+    pub fn follow_events(&self, after: Option<temps_store::Seq>) -> EventTail {
+        EventTail::new(Arc::clone(&self.shared.store), after)
+    }
+
+    /// How far the deliveries to a plugin are; `None` for a plugin that there is not.
+    #[must_use]
+    pub fn delivery_status(&self, name: &str) -> Option<DeliveryStatus> {
+        self.events.status(name)
     }
 
     /// The routes `/api/x/{plugin}/*`, to be merged into the platform's router at its root.

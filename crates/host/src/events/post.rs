@@ -7,13 +7,15 @@ use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use temps_protocol::limits::REQUEST_TIMEOUT;
-use tokio::net::UnixStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::plugin::Link;
+use crate::plugin::{Link, socket};
 
 /// How long one attempt may take, from connecting to the status.
 const TIMEOUT: Duration = REQUEST_TIMEOUT;
+
+/// How long connecting may take. The plugin is on the same machine; one that takes no connection is stuck.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes of a refusal's body that are read, to say what the plugin said.
 const MAX_REASON_BYTES: usize = 1024;
@@ -46,7 +48,8 @@ pub(super) async fn post(link: &Link, json: &str) -> Result<String, PostError> {
 }
 
 async fn attempt(link: &Link, json: &str) -> Result<String, PostError> {
-    let stream = UnixStream::connect(&link.socket).await.map_err(no_answer)?;
+    let stream =
+        socket::connect(&link.socket, link.launcher_pid, CONNECT_TIMEOUT).await.map_err(no_answer)?;
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)
         .handshake(TokioIo::new(stream))

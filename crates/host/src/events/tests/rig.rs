@@ -162,7 +162,7 @@ fn snapshot(name: &str) -> PluginSnapshot {
 
 /// A plugin as its actor would hold it.
 pub(super) struct Plugin {
-    name: PluginName,
+    pub(super) name: PluginName,
     manifest: Arc<PluginManifest>,
     view: watch::Sender<Arc<PluginSnapshot>>,
     link: watch::Sender<Option<Arc<Link>>>,
@@ -180,6 +180,11 @@ impl Plugin {
     /// Begins a run behind `socket`.
     pub(super) fn start(&mut self, socket: &Path, channel: Option<ChannelHandle>) -> Run {
         self.starts += 1;
+        self.link_up(socket, channel)
+    }
+
+    /// Makes a link of the present run, as after its channel was lost and opened again.
+    pub(super) fn link_up(&self, socket: &Path, channel: Option<ChannelHandle>) -> Run {
         let (ended, how) = watch::channel(None);
         let link = Arc::new(Link {
             name: self.name.clone(),
