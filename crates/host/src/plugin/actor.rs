@@ -239,6 +239,8 @@ impl Actor {
             }
             Command::Operate { wanted, by, reply } => {
                 let done = self.operate(wanted, &by).await;
+                // Whoever asked looks right after the answer, and must see what was done.
+                self.publish();
                 // The operator may have gone away; what was asked for is done nevertheless.
                 let _ = reply.send(done);
             }

@@ -1,4 +1,9 @@
 //! The life of plugins under a real host: real processes, real sockets, a real database.
 
+mod authority;
 mod coming;
+mod crashing;
+mod names;
+mod operating;
 mod rig;
+mod updating;

@@ -48,19 +48,44 @@ impl Platform for EmptyPlatform {
 
 /// The directories of one host, and what it is to be started with.
 pub(crate) struct Rig {
-    pub(crate) home: tempfile::TempDir,
+    pub(crate) home: Home,
     pub(crate) config: HostConfig,
+}
+
+/// Where a rig's files are.
+pub(crate) enum Home {
+    /// In a directory that ends with the test.
+    Own(tempfile::TempDir),
+    /// In another test's directory.
+    Lent(PathBuf),
+}
+
+impl Home {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Home::Own(directory) => directory.path(),
+            Home::Lent(path) => path,
+        }
+    }
 }
 
 impl Rig {
     pub(crate) fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::in_home(Home::Own(tempfile::tempdir().unwrap()))
+    }
+
+    /// The rig of another test.
+    pub(crate) fn at(home: &Path) -> Self {
+        Self::in_home(Home::Lent(home.to_owned()))
+    }
+
+    fn in_home(home: Home) -> Self {
         let at = |name: &str| home.path().join(name);
         let mut config = HostConfig::for_places(at("plugins"), at("state"), at("run"));
         config.launcher = Some(env!("CARGO_BIN_EXE_temps-host-test-launcher").into());
         config.restart.backoff_min = Duration::from_millis(50);
         config.restart.backoff_max = Duration::from_millis(500);
-        std::fs::create_dir(at("plugins")).unwrap();
+        std::fs::create_dir_all(at("plugins")).unwrap();
         Self { home, config }
     }
 
@@ -128,4 +153,10 @@ pub(crate) async fn trail(host: &PluginHost, name: &str) -> Vec<String> {
 /// Whether a process is there.
 pub(crate) fn is_alive(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Sends a signal to a process that a test's plugin or host is.
+pub(crate) fn send_signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }
