@@ -34,7 +34,6 @@ const SHUTDOWN_SLACK: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Shared {
     config: Arc<watch::Sender<Arc<HostConfig>>>,
-    #[expect(dead_code, reason = "the channel's methods ask it")]
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) store: Arc<dyn HostStore>,
     pub(crate) registry: Registry,

@@ -293,7 +293,7 @@ impl Actor {
                 self.edit(|current| current.health = Health::Failing);
                 Input::HealthFailed(start, why)
             }
-            Progress::ChannelLost => self.channel_lost(start),
+            Progress::ChannelLost(how) => self.channel_lost(start, how),
             Progress::Reconnected(link) => {
                 self.edit(|current| current.link = Some(link));
                 Input::Reconnected(start)
@@ -326,12 +326,12 @@ impl Actor {
         Input::ManifestDiffers(start)
     }
 
-    fn channel_lost(&mut self, start: Start) -> Input {
+    fn channel_lost(&mut self, start: Start, how: String) -> Input {
         let link = self.current.as_ref().and_then(|current| current.link.clone());
         let reconnects = link.is_some_and(|link| link.features.contains(&temps_protocol::Feature::Reconnect));
         self.edit(|current| current.channel = Some("lost"));
-        self.log.say("warn", "the channel was lost");
-        Input::ChannelLost(start, reconnects)
+        self.log.say("warn", format!("the channel was lost: {how}"));
+        Input::ChannelLost(start, reconnects, how)
     }
 
     fn edit(&mut self, change: impl FnOnce(&mut Current)) {

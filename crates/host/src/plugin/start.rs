@@ -20,7 +20,7 @@ use super::link::Link;
 use super::process::{ExitReport, HOST_FEATURES, Process, SpawnSpec};
 use super::state::Start;
 use crate::artifacts::Artifact;
-use crate::channel::ChannelHandle;
+use crate::channel::{self, ChannelHandle, ChannelSpec, Opened};
 use crate::grants::Grants;
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
@@ -61,8 +61,8 @@ pub(crate) enum Progress {
     Health(Health),
     /// Health failed too often.
     HealthFailed(String),
-    /// The channel was lost.
-    ChannelLost,
+    /// The channel was lost; the text says how.
+    ChannelLost(String),
     /// There is a new channel, in a new link.
     Reconnected(Arc<Link>),
     /// There is no new channel.
@@ -78,7 +78,6 @@ pub(crate) struct StartContext {
     pub(crate) artifact: Artifact,
     pub(crate) manifest: Arc<PluginManifest>,
     pub(crate) log: PluginLog,
-    #[expect(dead_code, reason = "the channel's methods ask them")]
     pub(crate) grants: watch::Receiver<Arc<Grants>>,
     pub(crate) debug: watch::Receiver<bool>,
     pub(crate) secret: Secret,
@@ -271,14 +270,29 @@ fn renewed(link: &Link, channel: Option<ChannelHandle>) -> Link {
 
 /// `Ok(None)` when the plugin has no channel.
 async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<ChannelHandle>, String> {
-    let _ = (context, link);
-    Ok(None)
+    let shared = &context.shared;
+    let spec = ChannelSpec {
+        name: context.name.clone(),
+        secret: context.secret.clone(),
+        grants: context.grants.clone(),
+        platform: Arc::clone(&shared.platform),
+        audit: shared.audit.clone(),
+        metrics: shared.metrics.clone(),
+    };
+    match channel::open(spec, &link.socket, link.launcher_pid).await {
+        Ok(Opened::Channel(channel)) => Ok(Some(channel)),
+        Ok(Opened::Unsupported { .. }) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Tells when the channel of a link is lost, unless the start is over first.
 pub(crate) async fn watch_channel(context: StartContext, channel: ChannelHandle) {
     tokio::select! {
-        () = channel.closed.cancelled() => context.report(Progress::ChannelLost).await,
+        () = channel.closed.cancelled() => {
+            let how = channel.end().map_or_else(|| "the channel was lost".to_owned(), ToString::to_string);
+            context.report(Progress::ChannelLost(how)).await;
+        }
         () = context.over.cancelled() => {}
     }
 }

@@ -98,8 +98,8 @@ pub enum Stage {
         start: Start,
         /// Since when.
         since: Instant,
-        /// The channel was lost; unless it exits before this time, it is restarted.
-        lost: Option<Instant>,
+        /// The channel was lost, and how; unless it exits before this time, it is restarted.
+        lost: Option<(Instant, String)>,
     },
     /// No new work; work in flight is finished until `until` at the latest.
     Draining {
@@ -180,8 +180,8 @@ pub enum Input {
     Drained(Start),
     /// Health failed too often; the text says how.
     HealthFailed(Start, String),
-    /// The channel was lost; `true` when the plugin accepts a new one.
-    ChannelLost(Start, bool),
+    /// The channel was lost; `true` when the plugin accepts a new one. The text says how.
+    ChannelLost(Start, bool, String),
     /// A new channel is open.
     Reconnected(Start),
     /// No new channel could be opened; the text says why.
@@ -254,12 +254,12 @@ impl Life {
     /// When [`Input::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        match self.stage {
+        match &self.stage {
             Stage::Backoff { until }
             | Stage::Quarantined { until }
             | Stage::Draining { until, .. }
-            | Stage::Leaving { until, .. } => Some(until),
-            Stage::Running { lost, .. } => lost,
+            | Stage::Leaving { until, .. } => Some(*until),
+            Stage::Running { lost, .. } => lost.as_ref().map(|(until, _)| *until),
             _ => None,
         }
     }
@@ -380,8 +380,9 @@ impl Turn<'_> {
                 self.life.history.try_again();
                 self.spawn();
             }
-            Stage::Running { .. } => {
-                self.settle(Then::Crash("the channel was lost".into(), PluginState::Running))
+            Stage::Running { lost, .. } => {
+                let why = lost.map_or_else(String::new, |(_, why)| why);
+                self.settle(Then::Crash(why, PluginState::Running));
             }
             Stage::Draining { start, up, then, .. } => self.terminate(start, up, then),
             Stage::Leaving { start, up, then, .. } => {
@@ -438,12 +439,12 @@ impl Turn<'_> {
                 self.effects.push(Effect::CloseLink(start));
                 self.terminate(start, now - since, Then::Crash(why, PluginState::Running));
             }
-            (Input::ChannelLost(_, reconnects), Stage::Running { start, since, .. }) => {
+            (Input::ChannelLost(_, reconnects, why), Stage::Running { start, since, .. }) => {
                 let lost = if reconnects {
                     self.effects.push(Effect::Reconnect(start));
                     None
                 } else {
-                    Some(now + LOSS_EXPLAINS_ITSELF)
+                    Some((now + LOSS_EXPLAINS_ITSELF, why))
                 };
                 self.life.stage = Stage::Running { start, since, lost };
             }
@@ -577,7 +578,7 @@ impl Input {
             | Input::Exited(start)
             | Input::Drained(start)
             | Input::HealthFailed(start, _)
-            | Input::ChannelLost(start, _)
+            | Input::ChannelLost(start, ..)
             | Input::Reconnected(start)
             | Input::ReconnectFailed(start, _) => Some(*start),
             _ => None,

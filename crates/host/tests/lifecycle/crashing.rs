@@ -109,3 +109,47 @@ async fn a_manifest_that_is_not_the_inspected_one_stops_the_start() {
     assert_eq!(refused.pid, None);
     host.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_channel_is_opened_again_where_the_plugin_can_and_restarts_it_where_not() {
+    let rig = Rig::new();
+    let host = rig.host().await;
+    rig.put(&Behaviour::honest("steady"));
+    let steady = until_state(&host, "steady", PluginState::Running).await;
+    assert_eq!(steady.channel, Some("open"));
+
+    rig.put(&Behaviour::sinful("dropper", Sin::DropsChannel { after_ms: 100 }));
+    let crashed = until(&host, "dropper", |s| s.last_crash.is_some()).await;
+    let crash = crashed.last_crash.clone().unwrap();
+    assert!(crash.cause.contains("channel") && crash.state == PluginState::Running, "{crash:?}");
+
+    rig.put(
+        &Behaviour::sinful("returner", Sin::DropsChannel { after_ms: 100 })
+            .ready_field("features", vec!["reconnect"]),
+    );
+    let mut lost = 0;
+    until_state(&host, "returner", PluginState::Running).await;
+    while lost < 2 {
+        until(&host, "returner", |s| s.channel == Some("lost")).await;
+        until(&host, "returner", |s| s.channel == Some("open")).await;
+        lost += 1;
+    }
+    let returner = host.plugin("returner").unwrap();
+    assert_eq!((returner.starts, returner.crashes), (1, 0), "{returner:?}");
+    assert_eq!(returner.features, ["reconnect"]);
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_without_a_channel_runs_and_is_shown_as_such() {
+    let rig = Rig::new();
+    let host = rig.host().await;
+    rig.put(&Behaviour::sinful("deaf", Sin::ChannelRefused { status: 404 }));
+    let running = until_state(&host, "deaf", PluginState::Running).await;
+    assert_eq!(running.channel, Some("none"));
+    rig.put(&Behaviour::sinful("grumpy", Sin::ChannelRefused { status: 500 }));
+    let crashed = until(&host, "grumpy", |s| s.last_crash.is_some()).await;
+    let crash = crashed.last_crash.clone().unwrap();
+    assert!(crash.cause.contains("500") && crash.state == PluginState::Connecting, "{crash:?}");
+    host.shutdown().await;
+}

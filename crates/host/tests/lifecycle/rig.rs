@@ -1,5 +1,7 @@
 //! What the lifecycle tests share: a real host with real plugins in a directory of its own, and waits for what is to be seen.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

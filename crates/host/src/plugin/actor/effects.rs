@@ -102,7 +102,7 @@ impl Actor {
         let channel = current.link.as_ref().and_then(|link| link.channel.clone());
         tokio::spawn(async move {
             if let Some(channel) = channel {
-                let _ = tokio::time::timeout(CLOSE_TIME, async { drop(channel) }).await;
+                let _ = tokio::time::timeout(CLOSE_TIME, channel.close()).await;
             }
             process.signal(TERMINATE);
         });

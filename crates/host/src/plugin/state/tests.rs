@@ -124,12 +124,12 @@ fn a_lost_channel_waits_for_an_exit_that_explains_it() {
     let mut d = Driver::new();
     d.give(Input::Accepted);
     d.run_up();
-    assert_eq!(d.give(Input::ChannelLost(1, false)), []);
+    assert_eq!(d.give(Input::ChannelLost(1, false, "the channel broke".into())), []);
     let crash = d.give(Input::Exited(1));
     assert!(crash.contains(&Effect::ReportCrash(1, None, PluginState::Running)));
     d.tick();
     d.run_up();
-    d.give(Input::ChannelLost(2, false));
+    d.give(Input::ChannelLost(2, false, "the channel broke".into()));
     assert_eq!(d.tick(), [Effect::CloseLink(2), Effect::AwaitDrained(2)]);
     d.give(Input::Drained(2));
     let crash = d.give(Input::Exited(2));
@@ -144,9 +144,9 @@ fn a_plugin_that_reconnects_is_not_restarted() {
     let mut d = Driver::new();
     d.give(Input::Accepted);
     d.run_up();
-    assert_eq!(d.give(Input::ChannelLost(1, true)), [Effect::Reconnect(1)]);
+    assert_eq!(d.give(Input::ChannelLost(1, true, "the channel broke".into())), [Effect::Reconnect(1)]);
     assert_eq!(d.give(Input::Reconnected(1)), [Effect::OpenLink(1)]);
-    d.give(Input::ChannelLost(1, true));
+    d.give(Input::ChannelLost(1, true, "the channel broke".into()));
     d.give(Input::ReconnectFailed(1, "refused".into()));
     assert_eq!(d.life.shown(), PluginState::Draining);
 }
@@ -211,7 +211,7 @@ fn input_of(world: &mut World, life: &Life, kind: u8, back: u64) -> Option<Input
         22 => Input::StartFailed(start, why()),
         23 => Input::Drained(start),
         24 => Input::HealthFailed(start, why()),
-        25 => Input::ChannelLost(start, back == 2),
+        25 => Input::ChannelLost(start, back == 2, why()),
         26 => Input::ReconnectFailed(start, why()),
         _ => Input::Tick,
     })
