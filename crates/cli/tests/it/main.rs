@@ -2,4 +2,5 @@
 
 mod commands;
 mod endings;
+mod plugins;
 mod serving;

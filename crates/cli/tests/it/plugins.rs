@@ -1,0 +1,97 @@
+//! A real plugin behind a real daemon: seen, operated, fed with events, and never left behind.
+
+use rustix::process::Signal;
+use serde_json::Value;
+use temps_testkit::daemon::{Daemon, Following, eventually, runs, state};
+
+use crate::commands::both;
+
+#[test]
+fn a_plugin_is_seen_and_operated() {
+    let daemon = Daemon::start();
+    let info = daemon.wait_for("hello", "running");
+    assert!(info["pid"].as_u64().is_some(), "{info}");
+    both(&daemon, &["plugin", "list"], "running");
+    both(&daemon, &["plugin", "info", "hello"], "deployment.*");
+    both(&daemon, &["plugin", "grants", "hello"], "event=deployment.*");
+    assert_eq!(daemon.run(&["plugin", "stop", "hello"]).code, 0);
+    daemon.wait_for("hello", "stopped");
+    assert_eq!(daemon.run(&["plugin", "start", "hello"]).code, 0);
+    daemon.wait_for("hello", "running");
+    assert_eq!(daemon.run(&["plugin", "debug", "hello"]).code, 0);
+    eventually("health checks are suspended", || {
+        (daemon.json(&["plugin", "info", "hello"])["health"] == "suspended").then_some(())
+    });
+    assert_eq!(daemon.run(&["plugin", "debug", "hello", "--off"]).code, 0);
+    assert_eq!(daemon.run(&["plugin", "restart", "hello"]).code, 0);
+    daemon.wait_for("hello", "running");
+    assert_eq!(daemon.run(&["plugin", "disable", "hello"]).code, 0);
+    daemon.wait_for("hello", "disabled");
+    assert_eq!(daemon.run(&["plugin", "enable", "hello"]).code, 0);
+    daemon.wait_for("hello", "running");
+}
+
+#[test]
+fn grants_are_given_and_taken_back() {
+    let daemon = Daemon::start();
+    daemon.wait_for("hello", "running");
+    let given = daemon.json(&["plugin", "grant", "hello", "method=get_project"]);
+    let has = |grants: &Value| {
+        grants["given"].as_array().unwrap().iter().any(|grant| grant["value"] == "get_project")
+    };
+    assert!(has(&given), "{given}");
+    let left = daemon.json(&["plugin", "revoke", "hello", "method=get_project"]);
+    assert!(!has(&left), "{left}");
+    assert_eq!(daemon.run(&["plugin", "revoke", "hello"]).code, 2, "nothing was named");
+}
+
+#[test]
+fn an_event_reaches_the_plugin_and_shows_in_logs_and_deliveries() {
+    let daemon = Daemon::start();
+    daemon.wait_for("hello", "running");
+    let mut logs = Following::start(daemon.command(&["--json", "plugin", "logs", "hello", "-f"]));
+    let reported = daemon.json(&["deployment", "report", "--project", "shop", "--state", "succeeded"]);
+    assert_eq!(reported["state"], "succeeded");
+    logs.line_with("deployment.succeeded");
+    both(&daemon, &["plugin", "logs", "hello"], "deployment.succeeded");
+    let settled = eventually("the delivery is settled", || {
+        let page = daemon.json(&["delivery", "list", "--plugin", "hello", "--state", "settled"]);
+        (!page["items"].as_array()?.is_empty()).then_some(page)
+    });
+    assert_eq!(settled["items"][0]["plugin"], "hello");
+    both(&daemon, &["delivery", "list", "-p", "hello"], "settled");
+}
+
+#[test]
+fn the_program_launches_plugins_and_takes_them_with_it_when_it_is_killed() {
+    let mut daemon = Daemon::start();
+    let pid = daemon.wait_for("hello", "running")["pid"].as_u64().unwrap();
+    assert!(runs(pid), "the plugin runs as process {pid}");
+    daemon.process.kill().unwrap();
+    daemon.process.wait().unwrap();
+    eventually("the plugin ends with the host", || (!runs(pid)).then_some(()));
+}
+
+#[test]
+fn sigterm_stops_plugins_first_and_ends_well() {
+    let mut daemon = Daemon::start();
+    let pid = daemon.wait_for("hello", "running")["pid"].as_u64().unwrap();
+    daemon.signal(Signal::TERM);
+    let status = daemon.process.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert!(!runs(pid), "nothing of the plugin is left when the daemon has ended");
+}
+
+#[test]
+fn the_log_is_one_json_object_a_line_and_holds_no_secret() {
+    let mut daemon = Daemon::start();
+    daemon.wait_for("hello", "running");
+    let token = std::fs::read_to_string(state(daemon.home.path(), "admin-token")).unwrap();
+    daemon.signal(Signal::TERM);
+    daemon.process.wait().unwrap();
+    let log = daemon.log();
+    for line in log.lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "not JSON: {line}");
+    }
+    assert!(!log.is_empty() && !log.contains(token.trim()), "the log holds the admin token");
+}
