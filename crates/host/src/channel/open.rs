@@ -4,14 +4,18 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
 use temps_protocol::{PluginName, limits};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, handshake::client::Request};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::patient::PatientStream;
@@ -44,12 +48,7 @@ const READ_BUFFER: usize = 8 * 1024;
 const MAX_WRITE_BUFFER: usize = 4 * limits::MAX_FRAME_BYTES;
 
 /// Answers to the first upgrade by which a plugin says that it has no channel.
-const NO_CHANNEL: [StatusCode; 4] = [
-    StatusCode::NOT_FOUND,
-    StatusCode::BAD_REQUEST,
-    StatusCode::UPGRADE_REQUIRED,
-    StatusCode::NOT_IMPLEMENTED,
-];
+const NO_CHANNEL: [u16; 4] = [404, 400, 426, 501];
 
 /// What a channel is opened with.
 #[derive(Clone)]
@@ -131,23 +130,12 @@ async fn connect(path: &Path, launcher_pid: u32) -> Result<UnixStream, ConnectEr
 /// [`OpenError`], all but `Connect`.
 pub async fn open_over(spec: ChannelSpec, stream: UnixStream) -> Result<Opened, OpenError> {
     let (stream, progress) = PatientStream::new(stream);
-    let request = upgrade(&spec.secret).map_err(|e| OpenError::NotUnderstood(e.to_string()))?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .max_write_buffer_size(MAX_WRITE_BUFFER)
-        .max_message_size(Some(limits::MAX_FRAME_BYTES))
-        .max_frame_size(Some(limits::MAX_FRAME_BYTES));
-    let upgraded = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
-    let socket = match timeout(UPGRADE_TIMEOUT, upgraded).await {
+    let socket = match timeout(UPGRADE_TIMEOUT, upgrade(&spec.secret, stream)).await {
         Err(_) => return Err(OpenError::NoAnswer),
-        Ok(Ok((socket, _))) => socket,
-        Ok(Err(tungstenite::Error::Http(response))) if NO_CHANNEL.contains(&response.status()) => {
-            return Ok(Opened::Unsupported { status: response.status().as_u16() });
+        Ok(Err(OpenError::Refused { status })) if NO_CHANNEL.contains(&status) => {
+            return Ok(Opened::Unsupported { status });
         }
-        Ok(Err(tungstenite::Error::Http(response))) => {
-            return Err(OpenError::Refused { status: response.status().as_u16() });
-        }
-        Ok(Err(error)) => return Err(OpenError::NotUnderstood(error.to_string())),
+        Ok(upgraded) => upgraded?,
     };
     let (outgoing, queue) = mpsc::channel(SEND_QUEUE);
     let handle = ChannelHandle {
@@ -161,10 +149,48 @@ pub async fn open_over(spec: ChannelSpec, stream: UnixStream) -> Result<Opened, 
     Ok(Opened::Channel(handle))
 }
 
-fn upgrade(secret: &Secret) -> Result<Request, tungstenite::Error> {
-    let mut request = format!("ws://localhost{CHANNEL_PATH}").into_client_request()?;
+/// Asks for the upgrade. The answer is read by an HTTP client, not by the WebSocket library, because plugins without a channel
+/// may answer in any version of HTTP/1.
+async fn upgrade(
+    secret: &Secret,
+    stream: PatientStream,
+) -> Result<WebSocketStream<PatientStream>, OpenError> {
+    let not_understood = |error: &dyn std::fmt::Display| OpenError::NotUnderstood(error.to_string());
+    let key = generate_key();
+    let request = upgrade_request(secret, &key).map_err(|e| not_understood(&e))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| not_understood(&e))?;
+    tokio::spawn(connection.with_upgrades());
+    let response = sender.send_request(request).await.map_err(|e| not_understood(&e))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(OpenError::Refused { status: response.status().as_u16() });
+    }
+    let accepted = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
+    if accepted.is_none_or(|accepted| accepted.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err(not_understood(&"its Sec-WebSocket-Accept does not belong to the request's key"));
+    }
+    let upgraded = hyper::upgrade::on(response).await.map_err(|e| not_understood(&e))?;
+    let parts = upgraded
+        .downcast::<TokioIo<PatientStream>>()
+        .map_err(|_| not_understood(&"the connection is not the one that was opened"))?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_write_buffer_size(MAX_WRITE_BUFFER)
+        .max_message_size(Some(limits::MAX_FRAME_BYTES))
+        .max_frame_size(Some(limits::MAX_FRAME_BYTES));
+    let read = parts.read_buf.to_vec();
+    Ok(WebSocketStream::from_partially_read(parts.io.into_inner(), read, Role::Client, Some(config)).await)
+}
+
+fn upgrade_request(secret: &Secret, key: &str) -> Result<http::Request<Empty<Bytes>>, http::Error> {
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))?;
     bearer.set_sensitive(true);
-    request.headers_mut().insert(header::AUTHORIZATION, bearer);
-    Ok(request)
+    http::Request::get(CHANNEL_PATH)
+        .header(header::HOST, "localhost")
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .header(header::SEC_WEBSOCKET_KEY, key)
+        .header(header::AUTHORIZATION, bearer)
+        .body(Empty::new())
 }
