@@ -59,13 +59,19 @@ function deployment(one) {
   ]);
 }
 
+function word(name, value) {
+  if (typeof value === "object") return "…";
+  return String(value).slice(0, name === "commit_sha" ? 7 : 60);
+}
+
 function event(one) {
-  const told = Object.entries(one.data).filter(([, value]) => value !== null && value !== "");
-  const words = told.slice(0, 6).map(([name, value]) => `${name} ${typeof value === "object" ? "…" : String(value).slice(0, 40)}`);
+  // Ids say little to people; what is left is told in a few words.
+  const told = Object.entries(one.data).filter(([name, value]) => value !== null && value !== "" && !name.endsWith("_id"));
+  const words = told.slice(0, 4).map(([name, value]) => `${name.replaceAll("_", " ")} ${word(name, value)}`);
   return element("li", {}, [
     element("span", { class: "main mono", text: one.event_type }),
     time(one.timestamp),
-    element("span", { class: "detail quiet", text: words.join(", ") }),
+    element("span", { class: "detail quiet", text: words.join(" · ") }),
   ]);
 }
 

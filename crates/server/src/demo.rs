@@ -9,11 +9,18 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Html;
 use axum::routing::get;
+use temps_store::DeploymentFilter;
 use tokio::net::TcpListener;
 
 use crate::api::deployments::{DeploymentChange, DeploymentReport, DeploymentState};
 use crate::app::App;
-use crate::platform::ChangeError;
+use crate::platform::{ChangeError, Refusal};
+
+/// The demonstrated project.
+const PROJECT: &str = "demo-shop";
+
+/// Unfinished deployments of each state that are cancelled at the start; one demonstration leaves one or two.
+const LEFTOVERS: u32 = 100;
 
 /// Time between two commits of the demonstration.
 const COMMIT_EVERY: Duration = Duration::from_secs(20);
@@ -48,6 +55,9 @@ pub(crate) async fn run(app: App) {
     let closing = app.closing().clone();
     let serving = axum::serve(listener, site).with_graceful_shutdown(closing.clone().cancelled_owned());
     let deploying = async {
+        if let Err(error) = cancel_leftovers(&app).await {
+            tracing::warn!(%error, "what an earlier demonstration left unfinished stays as it is");
+        }
         for number in 1.. {
             if let Err(error) = commit(&app, &url, number, &version).await {
                 tracing::warn!(%error, "a deployment of the demonstration was not taken");
@@ -70,11 +80,33 @@ async fn open() -> std::io::Result<(TcpListener, String)> {
     Ok((listener, url))
 }
 
+/// Cancels what an earlier demonstration left unfinished: its site is gone.
+async fn cancel_leftovers(app: &App) -> Result<(), ChangeError> {
+    let project = match app.platform().project(PROJECT).await {
+        Err(ChangeError::Refused(Refusal::NoProject(_))) => return Ok(()),
+        found => found?,
+    };
+    for state in DeploymentState::ALL.into_iter().filter(|state| !state.is_final()) {
+        let filter = DeploymentFilter {
+            project_id: Some(project.id),
+            state: Some(state.as_str().to_owned()),
+            limit: LEFTOVERS,
+            ..DeploymentFilter::default()
+        };
+        for left in app.platform().deployments(filter).await? {
+            let change =
+                DeploymentChange { state: DeploymentState::Cancelled, url: None, error_message: None };
+            app.platform().change_deployment(left.info.id, change).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Reports one commit as a CI would: building first, then brought up and probed, or failed.
 async fn commit(app: &App, url: &str, number: u32, version: &AtomicU32) -> Result<(), ChangeError> {
     let (message, author) = COMMITS[number as usize % COMMITS.len()];
     let report = DeploymentReport {
-        project: "demo-shop".into(),
+        project: PROJECT.into(),
         environment: Some("production".into()),
         state: Some(DeploymentState::Building),
         url: Some(url.to_owned()),

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -67,7 +68,10 @@ pub(crate) async fn accept(
 async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, closing: CancellationToken) {
     // Small answers go out at once.
     let _ = stream.set_nodelay(true);
+    let used = Arc::new(AtomicBool::new(false));
+    let using = used.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        using.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request)
@@ -81,6 +85,10 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, closing: Can
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = closing.cancelled() => {
+            // Browsers open connections in advance; one that was never used has nothing to finish.
+            if !used.load(Ordering::Relaxed) {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
