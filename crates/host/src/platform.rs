@@ -50,22 +50,34 @@ pub trait Platform: Send + Sync + 'static {
     /// All projects.
     async fn list_projects(&self) -> Result<Vec<ProjectInfo>, PlatformError>;
 
-    /// One environment, or `None` if there is none with this id.
-    async fn get_environment(&self, environment_id: i32) -> Result<Option<EnvironmentInfo>, PlatformError>;
+    /// One environment, or `None` if there is none with this id. By default there are none.
+    async fn get_environment(&self, environment_id: i32) -> Result<Option<EnvironmentInfo>, PlatformError> {
+        let _ = environment_id;
+        Ok(None)
+    }
 
-    /// The environments of a project; empty if there is no such project.
-    async fn list_environments(&self, project_id: i32) -> Result<Vec<EnvironmentInfo>, PlatformError>;
+    /// The environments of a project; empty if there is no such project. By default there are none.
+    async fn list_environments(&self, project_id: i32) -> Result<Vec<EnvironmentInfo>, PlatformError> {
+        let _ = project_id;
+        Ok(Vec::new())
+    }
 
-    /// One deployment, or `None` if there is none with this id.
-    async fn get_deployment(&self, deployment_id: i32) -> Result<Option<DeploymentInfo>, PlatformError>;
+    /// One deployment, or `None` if there is none with this id. By default there are none.
+    async fn get_deployment(&self, deployment_id: i32) -> Result<Option<DeploymentInfo>, PlatformError> {
+        let _ = deployment_id;
+        Ok(None)
+    }
 
-    /// Deployments of a project, newest first, in one environment if given, at most `limit`.
+    /// Deployments of a project, newest first, in one environment if given, at most `limit`. By default there are none.
     async fn list_deployments(
         &self,
         project_id: i32,
         environment_id: Option<i32>,
         limit: u32,
-    ) -> Result<Vec<DeploymentInfo>, PlatformError>;
+    ) -> Result<Vec<DeploymentInfo>, PlatformError> {
+        let _ = (project_id, environment_id, limit);
+        Ok(Vec::new())
+    }
 
     /// The newest deployment of a project, in one environment if given.
     async fn get_last_deployment(
