@@ -318,7 +318,8 @@ impl Print {
 #[derive(Debug)]
 pub struct Watch {
     watcher: Option<notify::RecommendedWatcher>,
-    watched: BTreeMap<PathBuf, u64>,
+    /// What is watched, or could not be, by the directory's inode.
+    watched: BTreeMap<PathBuf, (u64, bool)>,
     /// Woken when something may have changed.
     pub wake: Arc<Notify>,
 }
@@ -352,16 +353,20 @@ impl Watch {
                 self.watched.remove(directory);
                 continue;
             };
-            if self.watched.get(directory) == Some(&meta.ino()) {
+            if self.watched.get(directory).is_some_and(|(inode, _)| *inode == meta.ino()) {
                 continue;
             }
-            match watcher.watch(directory, RecursiveMode::Recursive) {
-                Ok(()) => {
-                    self.watched.insert(directory.clone(), meta.ino());
-                }
-                Err(error) => tracing::debug!(%error, directory = %directory.display(), "not watched"),
+            let watching = watcher.watch(directory, RecursiveMode::Recursive);
+            if let Err(error) = &watching {
+                tracing::warn!(%error, directory = %directory.display(), "a directory is not watched, only looked at");
             }
+            self.watched.insert(directory.clone(), (meta.ino(), watching.is_ok()));
         }
+    }
+
+    /// Forgets what could not be watched, so that it is tried again.
+    pub fn try_again(&mut self) {
+        self.watched.retain(|_, (_, works)| *works);
     }
 }
 

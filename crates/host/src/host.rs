@@ -312,7 +312,8 @@ impl PluginHost {
     /// It takes at most as long as work in flight and the time between SIGTERM and SIGKILL allow, and a few seconds more.
     pub async fn shutdown(&self) {
         let patience = DRAIN_TIME + self.shared.config().stop_grace + SHUTDOWN_SLACK;
-        if !self.shared.shutdown.finish(patience).await {
+        let all_left = self.shared.shutdown.finish(patience).await;
+        if !all_left {
             tracing::error!("some plugins could not be stopped in time; they end with this process");
         }
         self.events.shutdown().await;
@@ -321,6 +322,9 @@ impl PluginHost {
         let files = self.shared.log_files.clone();
         // Failing means that the runtime ends at this very moment, and then nobody waits for the files.
         let _ = tokio::task::spawn_blocking(move || files.flush()).await;
+        if all_left {
+            self.shared.places.release();
+        }
     }
 }
 

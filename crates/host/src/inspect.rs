@@ -25,6 +25,9 @@ use crate::secrets::Secret;
 /// Inspections at the same time; each is a process, and a machine's start brings many at once.
 const AT_ONCE: usize = 4;
 
+/// How long one inspection counts among those at the same time; far longer than a program needs that is going to answer.
+const FAIR_SHARE: Duration = Duration::from_secs(2);
+
 /// Lines of stderr that go into the reason of a failure.
 const LAST_WORDS: usize = 3;
 
@@ -54,6 +57,9 @@ pub(crate) enum InspectError {
     /// The system has no randomness to give.
     #[error("no secret could be made: {0}")]
     Secret(getrandom::Error),
+    /// The host ends.
+    #[error("the host ends")]
+    Ended,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -90,11 +96,26 @@ impl Inspector {
         if let Some(known) = remembered(shared, &artifact.hash).await? {
             return Ok(known);
         }
-        // The semaphore is never closed.
-        let _permit = self.permits.acquire().await;
+        let told = shared.shutdown.told();
+        let permit = tokio::select! {
+            // The semaphore is never closed.
+            permit = self.permits.acquire() => permit.ok(),
+            () = told.cancelled() => return Err(InspectError::Ended),
+        };
         let label = self.counter.fetch_add(1, Ordering::Relaxed);
         let scratch = shared.places.scratch(label).map_err(InspectError::Place)?;
-        let read = run_once(shared, artifact, &scratch).await;
+        let read = {
+            let running = run_once(shared, artifact, &scratch);
+            tokio::pin!(running);
+            // A program that says nothing only waits, and waiting costs nothing: it makes room for the next one.
+            match tokio::time::timeout(FAIR_SHARE, &mut running).await {
+                Ok(read) => read,
+                Err(_) => {
+                    drop(permit);
+                    running.await
+                }
+            }
+        };
         if let Err(error) = remove_tree(&scratch) {
             tracing::warn!(path = %scratch.display(), %error, "the place of an inspection stays");
         }
@@ -144,8 +165,12 @@ async fn run_once(
     let (_never, suspended) = watch::channel(false);
     let patience = Patience { limit: shared.config().handshake_timeout, suspended };
     let mut stdout = BufReader::new(stdout);
-    let read = Dialect::default().read_manifest(&mut stdout, patience).await;
-    let closed = matches!(read, Err(ReadError::Closed { .. }));
+    let told = shared.shutdown.told();
+    let read = tokio::select! {
+        read = Dialect::default().read_manifest(&mut stdout, patience) => Some(read),
+        () = told.cancelled() => None,
+    };
+    let closed = matches!(read, Some(Err(ReadError::Closed { .. })));
     // A program that closed its output is mostly ending by itself, and how it ends says more.
     let exit =
         if closed { tokio::time::timeout(EXIT_EXPLAINS, process.wait_exit()).await.ok() } else { None };
@@ -153,7 +178,7 @@ async fn run_once(
     process.gone().await;
     // Everything that held stderr is gone with the process, so this ends.
     let _ = listening.await;
-    read.map_err(|error| {
+    read.ok_or(InspectError::Ended)?.map_err(|error| {
         let mut why = error.to_string();
         if let Some(exit) = exit {
             why = format!("it {} before its manifest was read ({why})", exit.describe());

@@ -51,7 +51,7 @@ enum TakeError {
     Copy(#[from] ArtifactError),
     #[error(transparent)]
     Inspect(#[from] InspectError),
-    #[error("it could not be copied: the task was ended")]
+    #[error("the host ends")]
     Ended,
 }
 
@@ -93,6 +93,7 @@ pub(crate) struct Intake {
     copies: Arc<Semaphore>,
     seen: BTreeMap<PathBuf, Seen>,
     files: BTreeMap<PathBuf, File>,
+    /// Which file holds which name, and what a plugin's actor begins with; the actor has the record as it is later.
     records: BTreeMap<String, PluginRecord>,
     actors: BTreeMap<String, Control>,
     /// Files whose take-up failed for a reason that may pass.
@@ -137,6 +138,7 @@ impl Intake {
             watch.keep_up(&self.shared.config().plugins_dirs);
             if Instant::now() >= rescan_at {
                 rescan_at = Instant::now() + RESCAN_EVERY;
+                watch.try_again();
                 for path in std::mem::take(&mut self.again) {
                     discovery::tell_again(&mut self.seen, &path);
                 }
@@ -212,16 +214,16 @@ impl Intake {
             let told = shared.shutdown.told();
             let taking = async {
                 let artifact = copy(&artifacts, &copies, path.clone(), fingerprint).await?;
-                // The intake may be gone with the host.
-                let _ = outcomes.send((path.clone(), generation, Outcome::Inspecting)).await;
+                tokio::select! {
+                    _ = outcomes.send((path.clone(), generation, Outcome::Inspecting)) => {}
+                    () = told.cancelled() => return Err(TakeError::Ended),
+                }
                 let manifest = inspector.inspect(&shared, &artifact).await?;
                 Ok(Version { artifact, manifest })
             };
-            tokio::select! {
-                taken = taking => {
-                    let _ = outcomes.send((path, generation, Outcome::Done(taken))).await;
-                }
-                () = told.cancelled() => {}
+            let taken: Result<Version, TakeError> = taking.await;
+            if !told.is_cancelled() {
+                let _ = outcomes.send((path, generation, Outcome::Done(taken))).await;
             }
         });
     }
@@ -388,20 +390,22 @@ impl Intake {
         let record = record.ok_or_else(|| OperateError::UnknownPlugin(name.to_owned()))?;
         let path = self.claimant(name, file)?;
         let before = PathBuf::from(&record.file);
-        let record = PluginRecord { file: path.to_string_lossy().into_owned(), ..record };
-        self.shared.store.put_plugin(record.clone()).await?;
-        self.records.insert(name.to_owned(), record.clone());
-        self.shared.audit.record("plugin.adopted", Some(name), by, json!({"from": before, "to": path}));
         if self.actor(&record).is_none() {
             return Err(OperateError::UnknownPlugin(name.to_owned()));
         }
+        // The actor has the record as it is now; the one here only says which file holds which name.
+        let file = path.to_string_lossy().into_owned();
+        let (reply, adopted) = oneshot::channel();
+        self.tell(name, Command::Adopt { file: file.clone(), reply }).await;
+        adopted.await.map_err(|_| OperateError::UnknownPlugin(name.to_owned()))??;
+        self.records.insert(name.to_owned(), PluginRecord { file, ..record });
+        self.shared.audit.record("plugin.adopted", Some(name), by, json!({"from": before, "to": path}));
         let standing = self
             .files
             .get_mut(&path)
             .map(|file| std::mem::replace(&mut file.standing, Standing::Plugin(name.to_owned())));
         let Some(Standing::Claims(entry, version)) = standing else { return Ok(()) };
         self.shared.registry.remove(&entry.key);
-        self.tell(name, Command::Adopted(record)).await;
         self.tell(name, Command::Offer(version)).await;
         // The file that held the name is one that claims it now; looking at it again says so.
         if let Some(file) = self.files.get(&before)

@@ -72,7 +72,7 @@ pub enum PlaceError {
 pub struct Places {
     state_dir: PathBuf,
     run_dir: PathBuf,
-    _locks: [File; 2],
+    locks: [File; 2],
 }
 
 impl Places {
@@ -97,13 +97,20 @@ impl Places {
             tracing::warn!(path = %first.display(), %error, "the plugins directory cannot be made");
         }
         let locks = [lock(&config.state_dir)?, lock(&config.run_dir)?];
-        let places =
-            Self { state_dir: config.state_dir.clone(), run_dir: config.run_dir.clone(), _locks: locks };
+        let places = Self { state_dir: config.state_dir.clone(), run_dir: config.run_dir.clone(), locks };
         for directory in [places.data_root(), places.logs_root(), places.artifacts()] {
             make_private(&directory).map_err(|source| unusable(&directory, source))?;
         }
         places.sweep_run_dir();
         Ok(places)
+    }
+
+    /// Lets another host take the places, though this value lives on.
+    pub fn release(&self) {
+        for lock in &self.locks {
+            // Closing the file does the same later.
+            let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
+        }
     }
 
     /// Where the programs that the host runs are kept.

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use temps_protocol::{PluginManifest, PluginName, Ready};
-use temps_store::{GrantRecord, PluginRecord};
+use temps_protocol::{PluginManifest, PluginName};
+use temps_store::{GrantRecord, PluginRecord, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -69,8 +69,8 @@ pub(crate) enum Command {
     Unusable(String),
     /// Its file was removed.
     Gone,
-    /// Another file holds its name from now on.
-    Adopted(PluginRecord),
+    /// Another file is to hold its name from now on.
+    Adopt { file: String, reply: oneshot::Sender<Result<(), StoreError>> },
     /// An operator wants something; `by` is the operator's name.
     Operate { wanted: Wanted, by: String, reply: oneshot::Sender<Result<(), OperateError>> },
 }
@@ -98,10 +98,10 @@ struct Current {
     context: StartContext,
     ended: watch::Sender<Option<Ended>>,
     process: Option<Arc<Process>>,
-    ready: Option<Arc<Ready>>,
     link: Option<Arc<Link>>,
     channel: Option<&'static str>,
     health: Health,
+    has_ui: bool,
     exit: Option<ExitReport>,
     running_since: Option<DateTime<Utc>>,
 }
@@ -119,6 +119,8 @@ pub(crate) struct Actor {
     /// Why the file as it is now is not what runs.
     note: Option<String>,
     inspecting: bool,
+    /// When a version that the store could not take is offered again.
+    retry_at: Option<Instant>,
     granted: Vec<GrantRecord>,
     current: Option<Current>,
     crashes: u64,
@@ -156,6 +158,7 @@ impl Actor {
             waiting: None,
             note: None,
             inspecting: false,
+            retry_at: None,
             granted: Vec::new(),
             current: None,
             crashes: 0,
@@ -199,6 +202,7 @@ impl Actor {
                 break;
             }
             let due = self.life.deadline();
+            let retry = self.retry_at;
             tokio::select! {
                 () = told.cancelled(), if !ending => {
                     ending = true;
@@ -207,6 +211,7 @@ impl Actor {
                 Some((start, what)) = progress.recv() => self.progress(start, what),
                 Some(command) = orders.recv(), if !ending => self.command(command).await,
                 () = sleep_until(due) => self.give(Input::Tick),
+                () = sleep_until(retry), if !ending => self.offer_again().await,
             }
             self.publish();
         }
@@ -233,9 +238,9 @@ impl Actor {
                 self.audit("plugin.gone", "host", json!({"file": self.record.file}));
                 self.give(Input::Gone);
             }
-            Command::Adopted(record) => {
-                self.record = record;
-                self.note = None;
+            Command::Adopt { file, reply } => {
+                // The intake waits for the answer.
+                let _ = reply.send(self.adopt(file).await);
             }
             Command::Operate { wanted, by, reply } => {
                 let done = self.operate(wanted, &by).await;
@@ -272,7 +277,7 @@ impl Actor {
             Progress::ManifestRead => Input::ManifestRead(start),
             Progress::ManifestDiffers(what) => self.differs(start, &what),
             Progress::Ready(ready) => {
-                self.edit(|current| current.ready = Some(ready));
+                self.edit(|current| current.has_ui = ready.has_ui);
                 Input::ReadyRead(start)
             }
             Progress::Connected(link) => {
@@ -287,6 +292,10 @@ impl Actor {
             Progress::Drained => Input::Drained(start),
             Progress::Health(health) => {
                 self.edit(|current| current.health = health);
+                return;
+            }
+            Progress::UiFound => {
+                self.edit(|current| current.has_ui = true);
                 return;
             }
             Progress::HealthFailed(why) => {
@@ -387,10 +396,10 @@ impl Actor {
             context,
             ended,
             process: None,
-            ready: None,
             link: None,
             channel: None,
             health: Health::Unknown,
+            has_ui: false,
             exit: None,
             running_since: None,
         });

@@ -41,7 +41,7 @@ pub struct Link {
     pub features: Vec<Feature>,
     /// The channel; `None` for a plugin that has none.
     pub channel: Option<ChannelHandle>,
-    /// Whether the plugin has a UI, as measured or declared.
+    /// Whether ready said that the plugin has a UI. The snapshot says whether one was found.
     pub has_ui: bool,
     /// Cancelled when the plugin no longer takes new work (draining, stopped, crashed).
     pub closed: CancellationToken,

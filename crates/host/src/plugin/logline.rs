@@ -1,6 +1,6 @@
 //! One line of a plugin's log: read from bytes that nobody vouches for, and from the host's own log files.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 use super::logfile::CURRENT;
 use crate::host::LogLine;
 use crate::secrets::Secret;
+
+/// Bytes read from the end of a file when a log is opened; enough for a thousand ordinary lines, and read in milliseconds.
+const TAIL_BYTES: u64 = 512 * 1024;
 
 /// Levels as they are kept.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
@@ -138,9 +141,15 @@ pub(super) fn to_json(line: &LogLine) -> String {
 
 /// The last `count` lines of the newest file; nothing when there is none, and without lines that cannot be read.
 pub(super) fn read_tail(directory: &Path, count: usize) -> Vec<LogLine> {
-    let Ok(file) = std::fs::File::open(directory.join(CURRENT)) else { return Vec::new() };
+    let Ok(mut file) = std::fs::File::open(directory.join(CURRENT)) else { return Vec::new() };
+    // The line that this lands in is cut, and left out like any other that cannot be read.
+    let too_early = file.metadata().map_or(0, |meta| meta.len().saturating_sub(TAIL_BYTES));
+    if file.seek(SeekFrom::Start(too_early)).is_err() {
+        return Vec::new();
+    }
     let mut lines = std::collections::VecDeque::new();
-    for text in BufReader::new(file).lines().map_while(Result::ok) {
+    for text in BufReader::new(file).split(b'\n').map_while(Result::ok) {
+        let Ok(text) = String::from_utf8(text) else { continue };
         if let Some(line) = from_json(&text) {
             if lines.len() == count {
                 lines.pop_front();

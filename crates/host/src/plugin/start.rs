@@ -29,6 +29,10 @@ use crate::secrets::Secret;
 /// How long `GET /ui/` may take when ready did not say that there is a UI.
 const UI_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The waits before each of the questions for a UI.
+const UI_WAITS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+
 /// How long a broken conversation waits for the exit that explains it.
 const EXIT_EXPLAINS: Duration = Duration::from_secs(1);
 
@@ -55,6 +59,8 @@ pub(crate) enum Progress {
     Failed(String),
     /// The process and everything below it are gone.
     Exited(ExitReport),
+    /// There is a UI that ready did not announce.
+    UiFound,
     /// No work is in flight any more.
     Drained,
     /// Health is to be shown.
@@ -215,7 +221,7 @@ fn difference(inspected: &PluginManifest, started: &PluginManifest) -> String {
     fields.join(", ")
 }
 
-/// Opens the channel, finds out whether there is a UI, and reports the finished link.
+/// Opens the channel and reports the finished link.
 async fn connect(context: &StartContext, process: &Arc<Process>, socket: PathBuf, ready: Arc<Ready>) {
     let announced = ready.known_features();
     let features: Vec<Feature> =
@@ -242,11 +248,21 @@ async fn connect(context: &StartContext, process: &Arc<Process>, socket: PathBuf
             return context.report(Progress::Failed(why)).await;
         }
     }
-    let mut link = Arc::new(link);
-    if !link.has_ui && health::ask(&link, "/ui/", UI_TIMEOUT).await.is_ok() {
-        link = Arc::new(Link { has_ui: true, ..renewed(&link, link.channel.clone()) });
+    context.report(Progress::Connected(Arc::new(link))).await;
+}
+
+/// Looks for a UI that ready did not announce. Some plugins serve it a moment after their channel was opened, so one answer
+/// proves nothing; the plugin runs meanwhile.
+pub(crate) async fn look_for_ui(context: StartContext, link: Arc<Link>) {
+    for wait in UI_WAITS {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = context.over.cancelled() => return,
+        }
+        if health::ask(&link, "/ui/", UI_TIMEOUT).await.is_ok() {
+            return context.report(Progress::UiFound).await;
+        }
     }
-    context.report(Progress::Connected(link)).await;
 }
 
 /// The same start with another channel, open for new work.

@@ -64,7 +64,6 @@ async fn a_revocation_works_at_once_and_does_not_come_back_with_the_next_host() 
     assert!(trail(&host, "hello").await.contains(&"grant.revoked".to_owned()));
     assert_eq!(host.plugin("hello").unwrap().state, PluginState::Running);
     host.shutdown().await;
-    drop(host);
     let host = rig.host().await;
     until_state(&host, "hello", PluginState::Running).await;
     let (_, missing) = host.grants("hello").await.unwrap();

@@ -33,10 +33,12 @@ async fn a_plugin_dropped_into_the_directory_runs_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_plugins_start_beside_one_that_never_says_a_word() {
+async fn twenty_plugins_start_beside_six_that_never_say_a_word() {
     let mut rig = Rig::new();
     rig.config.handshake_timeout = PATIENCE * 2;
-    rig.put(&Behaviour::sinful("mute", Sin::NoOutput));
+    for n in 0..6 {
+        rig.put(&Behaviour::sinful(format!("a-mute-{n}"), Sin::NoOutput));
+    }
     for n in 0..20 {
         rig.put(&Behaviour::honest(format!("plugin-{n}")));
     }
@@ -44,8 +46,15 @@ async fn twenty_plugins_start_beside_one_that_never_says_a_word() {
     for n in 0..20 {
         until_state(&host, &format!("plugin-{n}"), PluginState::Running).await;
     }
-    until_state(&host, "mute", PluginState::Inspecting).await;
+    until_state(&host, "a-mute-5", PluginState::Inspecting).await;
     host.shutdown().await;
+    let me = std::process::id();
+    let ours = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&*rig.home.path().to_string_lossy())
+    };
+    let left: Vec<u32> = temps_sandbox::descendants(me).into_iter().filter(ours).collect();
+    assert!(left.is_empty(), "inspected programs are left: {left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,8 @@ async fn a_second_file_with_the_name_is_held_until_it_is_adopted() {
     assert_eq!(held.allowed_actions, ["adopt"]);
     assert_eq!(host.plugin("hello").unwrap().file, first);
 
+    let revoked = ("method".to_owned(), "get_project".to_owned());
+    host.revoke("hello", vec![revoked.clone()], "ada").await.unwrap();
     host.adopt("hello", Some("second"), "ada").await.unwrap();
     let adopted = until(&host, "hello", |s| s.state == PluginState::Running && s.file == second).await;
     let version = |s: &temps_host::PluginSnapshot| s.manifest.as_ref().map(|m| m.version.clone());
@@ -26,9 +28,9 @@ async fn a_second_file_with_the_name_is_held_until_it_is_adopted() {
     assert!(host.plugin("second").is_none());
     assert!(trail(&host, "hello").await.contains(&"plugin.adopted".to_owned()));
 
-    // The new holder is remembered.
+    // The new holder is remembered, and what was revoked stays revoked.
+    assert_eq!(host.grants("hello").await.unwrap().1, [revoked]);
     host.shutdown().await;
-    drop(host);
     let host = rig.host().await;
     let running = until_state(&host, "hello", PluginState::Running).await;
     assert_eq!(running.file, second);

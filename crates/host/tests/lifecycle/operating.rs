@@ -55,7 +55,6 @@ async fn a_disabled_plugin_stays_off_with_the_next_host_until_it_is_enabled() {
     until_state(&host, "hello", PluginState::Running).await;
     host.disable_plugin("hello", "ada").await.unwrap();
     host.shutdown().await;
-    drop(host);
     let host = rig.host().await;
     let disabled = until(&host, "hello", |s| s.state == PluginState::Disabled && s.hash.is_some()).await;
     assert_eq!(disabled.starts, 0);
@@ -105,7 +104,6 @@ async fn a_log_outlives_restarts_and_the_host_and_holds_no_secret() {
     let (lines, _) = host.logs("hello", 1_000).unwrap();
     assert!(lines.iter().filter(|line| line.message == "it runs").count() == 2, "{lines:?}");
     host.shutdown().await;
-    drop(host);
     let host = rig.host().await;
     until_state(&host, "hello", PluginState::Running).await;
     let (lines, _) = host.logs("hello", 1_000).unwrap();

@@ -1,5 +1,7 @@
 //! What a plugin may do: grants, held versions, and what operators say.
 
+use std::time::{Duration, Instant};
+
 use chrono::Utc;
 use serde_json::json;
 use temps_store::{GrantRecord, StoreError};
@@ -8,6 +10,9 @@ use super::{Actor, Authority, Version, Wanted};
 use crate::grants::{Grants, Wish, judge};
 use crate::operate::OperateError;
 use crate::plugin::state::Input;
+
+/// How long to wait before the store is asked again to take a version.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Who gave what the default policy gives.
 const BY_DEFAULT: &str = "default";
@@ -42,13 +47,30 @@ impl Actor {
             Ok(()) => self.take_up(version),
             Err(error) => {
                 self.waiting = Some((version, Vec::new()));
-                self.note =
-                    Some(format!("it could not be taken up: {error}; `temps plugin grant` tries again"));
+                self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                self.note = Some(format!("it could not be taken up: {error}; it is tried again by itself"));
                 if self.version.is_none() {
                     self.give(Input::Held);
                 }
             }
         }
+    }
+
+    /// Offers once more what the store could not take.
+    pub(super) async fn offer_again(&mut self) {
+        self.retry_at = None;
+        if let Some((version, _)) = self.waiting.take_if(|(_, missing)| missing.is_empty()) {
+            self.offer(version).await;
+        }
+    }
+
+    /// Another file holds the name from now on, with everything that belongs to it.
+    pub(super) async fn adopt(&mut self, file: String) -> Result<(), StoreError> {
+        let record = temps_store::PluginRecord { file, ..self.record.clone() };
+        self.shared.store.put_plugin(record.clone()).await?;
+        self.record = record;
+        self.note = None;
+        Ok(())
     }
 
     fn hold(&mut self, version: Version, missing: Vec<Wish>) {

@@ -68,6 +68,9 @@ impl Actor {
         if first {
             current.running_since = Some(Utc::now());
             tokio::spawn(start::watch_health(current.context.clone(), process, link.clone()));
+            if !link.has_ui {
+                tokio::spawn(start::look_for_ui(current.context.clone(), link.clone()));
+            }
             let features: Vec<&str> = link.features.iter().map(|feature| feature.as_str()).collect();
             let channel = current.channel;
             let detail =

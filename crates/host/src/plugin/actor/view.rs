@@ -44,7 +44,7 @@ impl Actor {
             state,
             reason: self.reason(state),
             manifest: shown.map(|version| Arc::clone(&version.manifest)),
-            has_ui: link.is_some_and(|link| link.has_ui),
+            has_ui: running.is_some_and(|current| current.has_ui),
             channel: running.and_then(|current| current.channel),
             features: link.map(|link| link.features.iter().map(|f| f.as_str()).collect()).unwrap_or_default(),
             health: running.map(|current| current.health.as_str()),
@@ -85,11 +85,14 @@ impl Actor {
             } else {
                 "it".to_owned()
             };
-            let name = &self.name;
-            return Some(format!(
-                "{begin} asks for {}; `temps plugin grant {name}` allows it",
-                what.join(", ")
-            ));
+            let (name, what) = (&self.name, what.join(", "));
+            let no_database = missing.iter().any(|wish| wish.kind == "database");
+            let hint = if no_database {
+                " (this host has no databases to give: it would run without one)"
+            } else {
+                ""
+            };
+            return Some(format!("{begin} asks for {what}; `temps plugin grant {name}` allows it{hint}"));
         }
         if self.note.is_some() {
             return self.note.clone();
