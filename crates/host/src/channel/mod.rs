@@ -3,9 +3,12 @@
 //! This file is the channel as other rooms see it: opening one, and the handle to an open one. `session` talks, `methods`
 //! decides what a request gets.
 
+mod counters;
 mod methods;
 mod open;
 mod patient;
+mod pings;
+mod reader;
 mod session;
 mod tally;
 

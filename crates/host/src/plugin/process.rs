@@ -2,6 +2,8 @@
 //!
 //! This is the only file of the host that starts processes. It knows nothing of handshakes, channels or policies.
 
+mod watched;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,12 +15,14 @@ use temps_protocol::{Feature, PluginName};
 use temps_sandbox::{
     Arg, Containment, Control, ControlError, Order, Plan, Probe, ProbeError, Program, Report,
 };
-use tokio::io::unix::AsyncFd;
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::watched::{End, Watched, next_report, registered};
 use crate::secrets::Secret;
+
+pub use self::watched::ExitReport;
 
 /// Features that this host has and announces to plugins.
 pub const HOST_FEATURES: &[Feature] = &[Feature::Reconnect];
@@ -31,12 +35,6 @@ pub const MAX_SOCKET_PATH: usize = 107;
 
 /// How long the launcher has to build the place and execute the plugin. It needs milliseconds; a loaded machine seconds.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a launcher has to end everything after its lifeline was cut, before the host does it itself.
-const KILL_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Time between two rounds in which the host ends everything itself.
-const KILL_ROUND: Duration = Duration::from_millis(100);
 
 /// Signals that may wait for the launcher. A stop sends one; more are somebody's mistake.
 const SIGNAL_QUEUE: usize = 8;
@@ -110,19 +108,6 @@ pub enum SpawnError {
     Control(#[from] ControlError),
 }
 
-/// How a plugin's process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExitReport {
-    /// Exit status, if it exited by itself.
-    pub code: Option<i32>,
-    /// Signal that ended it, if one did.
-    pub signal: Option<i32>,
-    /// Whether it ran out of memory; `None` where that cannot be told.
-    pub out_of_memory: Option<bool>,
-    /// Whether the host ended it with [`Process::kill`].
-    pub killed_by_host: bool,
-}
-
 /// A plugin's process and everything that descends from it. Dropping it ends all of them.
 #[derive(Debug)]
 pub struct Process {
@@ -134,12 +119,6 @@ pub struct Process {
     signals: mpsc::Sender<i32>,
     lifeline: CancellationToken,
     end: watch::Receiver<End>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct End {
-    exit: Option<ExitReport>,
-    gone: bool,
 }
 
 impl Launcher {
@@ -341,122 +320,7 @@ async fn wait_exit(mut end: watch::Receiver<End>) -> ExitReport {
     ended.ok().flatten().unwrap_or(killed)
 }
 
-impl ExitReport {
-    /// What happened, in words: `exited with status 1`, `was killed by signal 9`.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        match (self.code, self.signal) {
-            _ if self.killed_by_host => "was ended by the host".to_owned(),
-            (Some(code), _) => format!("exited with status {code}"),
-            (None, Some(signal)) => format!("was killed by signal {signal}"),
-            (None, None) => "ended together with its launcher".to_owned(),
-        }
-    }
-}
-
 fn is_traced(pid: u32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
     status.lines().find_map(|line| line.strip_prefix("TracerPid:")).is_some_and(|tracer| tracer.trim() != "0")
-}
-
-/// Lets the runtime tell when the launcher has written.
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe; a control socket keeps its descriptor as long as it lives"
-)]
-fn registered(control: Control) -> io::Result<AsyncFd<Control>> {
-    AsyncFd::new(control)
-}
-
-/// The next report of a launcher; `None` when it is gone.
-async fn next_report(control: &AsyncFd<Control>) -> Result<Option<Report>, ControlError> {
-    loop {
-        let mut ready = control.readable().await?;
-        match control.get_ref().report() {
-            Err(ControlError::Socket(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                ready.clear_ready()
-            }
-            other => return other,
-        }
-    }
-}
-
-/// A started plugin, from the side of the task that watches over it.
-struct Watched {
-    child: Child,
-    launcher_pid: u32,
-    pid: Option<u32>,
-    containment: Containment,
-    control: AsyncFd<Control>,
-    signals: mpsc::Receiver<i32>,
-    lifeline: CancellationToken,
-}
-
-impl Watched {
-    async fn run(mut self, told: watch::Sender<End>) {
-        let reported = self.until_exit().await;
-        let killed_by_host = self.lifeline.is_cancelled();
-        let without_report = ExitReport { code: None, signal: None, out_of_memory: None, killed_by_host };
-        told.send_modify(|end| end.exit = Some(reported.unwrap_or(without_report)));
-        let lost = reported.is_none() && !killed_by_host;
-        self.end_everything(lost).await;
-        told.send_modify(|end| end.gone = true);
-    }
-
-    /// Forwards signals until the plugin has ended, the launcher is lost, or the host wants an end.
-    async fn until_exit(&mut self) -> Option<ExitReport> {
-        loop {
-            tokio::select! {
-                biased;
-                report = next_report(&self.control) => match report {
-                    Ok(Some(Report::Exited { code, signal })) => {
-                        return Some(ExitReport { code, signal, out_of_memory: None, killed_by_host: false });
-                    }
-                    Ok(Some(_)) => {}
-                    Ok(None) => return None,
-                    Err(error) => {
-                        tracing::warn!(%error, launcher = self.launcher_pid, "a launcher cannot be understood and is ended");
-                        return None;
-                    }
-                },
-                () = self.lifeline.cancelled() => return None,
-                Some(signal) = self.signals.recv() => {
-                    if let Err(error) = self.control.get_ref().order(&Order::Signal(signal)) {
-                        tracing::debug!(%error, signal, launcher = self.launcher_pid, "a signal was not sent");
-                    }
-                }
-            }
-        }
-    }
-
-    /// Cuts the lifeline and waits until the launcher has ended everything; a launcher that does not is ended with it.
-    async fn end_everything(self, lost: bool) {
-        let Self { mut child, launcher_pid, pid, containment, control, .. } = self;
-        drop(control);
-        if lost && containment == Containment::ProcessGroup {
-            // Nobody is left who would adopt and kill; what stayed in the plugin's own group can still be reached.
-            send(pid, |pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
-        }
-        // Somebody may have stopped the launcher, which would then not see its lifeline's end.
-        send(Some(launcher_pid), |pid| rustix::process::kill_process(pid, rustix::process::Signal::CONT));
-        let mut patience = KILL_PATIENCE;
-        while tokio::time::timeout(patience, child.wait()).await.is_err() {
-            tracing::warn!(
-                launcher = launcher_pid,
-                "a launcher does not end; the host ends its processes itself"
-            );
-            patience = KILL_ROUND;
-            if temps_sandbox::kill_descendants(launcher_pid) == 0 && child.start_kill().is_err() {
-                break;
-            }
-        }
-    }
-}
-
-fn send(pid: Option<u32>, how: impl FnOnce(rustix::process::Pid) -> rustix::io::Result<()>) {
-    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid {
-        // It may have ended meanwhile, which is what is wanted.
-        let _ = how(pid);
-    }
 }

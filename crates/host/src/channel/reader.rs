@@ -1,0 +1,263 @@
+//! The reading loop of a channel: takes what the plugin sends, has its requests worked on, and queues the answers.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::stream::{FuturesUnordered, SplitStream};
+use futures_util::{FutureExt, StreamExt};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use temps_protocol::channel::FrameProblem;
+use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT, REQUEST_TIMEOUT};
+use temps_protocol::{ChannelError, ErrorCode, HostFrame, PluginFrame, Request};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::methods::{self, Denied, Refusal};
+use super::session::{Context, Socket, lost};
+use super::tally::{Brake, Tally};
+use super::{ChannelEnd, Outgoing};
+
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A request that was worked on.
+struct Answer {
+    id: Value,
+    outcome: Result<Box<RawValue>, Refusal>,
+}
+
+/// The reading loop with what it counts.
+pub(super) struct Reader {
+    context: Arc<Context>,
+    stream: SplitStream<Socket>,
+    answers: mpsc::WeakSender<Outgoing>,
+    in_flight: FuturesUnordered<Answering>,
+    ignored: Tally,
+    failed: Tally,
+    denied: HashMap<Denied, Tally>,
+    brake: Brake,
+    pause_until: Option<Instant>,
+}
+
+/// Kinds of denied calls that are told apart. A plugin chooses the project ids that it asks for.
+const MAX_DENIALS_TOLD: usize = 100;
+
+impl Reader {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        stream: SplitStream<Socket>,
+        answers: mpsc::WeakSender<Outgoing>,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            stream,
+            answers,
+            in_flight: FuturesUnordered::new(),
+            ignored: Tally::default(),
+            failed: Tally::default(),
+            denied: HashMap::new(),
+            brake: Brake::new(Instant::now()),
+            pause_until: None,
+        }
+    }
+
+    /// Reads until the channel ends, and says how it did.
+    pub(super) async fn run(&mut self) -> ChannelEnd {
+        loop {
+            let pause = self.pause_until;
+            let stream = &mut self.stream;
+            let frame = async {
+                if let Some(until) = pause {
+                    sleep_until(until).await;
+                }
+                stream.next().await
+            };
+            tokio::select! {
+                biased;
+                Some(answer) = self.in_flight.next(), if !self.in_flight.is_empty() => self.answer(answer).await,
+                message = frame => {
+                    self.pause_until = None;
+                    match message {
+                        Some(Ok(message)) => {
+                            if let Some(end) = self.take(message).await {
+                                return end;
+                            }
+                        }
+                        Some(Err(error)) => return lost(error),
+                        None => return ChannelEnd::ByPlugin(None),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one message of the plugin; returns the end when it was its goodbye.
+    async fn take(&mut self, message: Message) -> Option<ChannelEnd> {
+        match message {
+            Message::Text(text) => {
+                self.context.counters.frames_in.inc();
+                self.take_frame(text.as_str()).await;
+            }
+            Message::Binary(_) => {
+                self.context.counters.frames_in.inc();
+                self.ignore("a binary message; frames are text");
+            }
+            Message::Pong(payload) => {
+                self.brake();
+                self.context.pings().answered(&payload);
+            }
+            Message::Close(frame) => {
+                let reason = frame.map(|frame| match frame.reason.as_str() {
+                    "" => format!("code {}", frame.code),
+                    reason => format!("code {}: {reason}", frame.code),
+                });
+                return Some(ChannelEnd::ByPlugin(reason));
+            }
+            // Pings are answered by the library at the next read.
+            Message::Ping(_) | Message::Frame(_) => self.brake(),
+        }
+        None
+    }
+
+    async fn take_frame(&mut self, text: &str) {
+        match PluginFrame::parse(text) {
+            Ok(PluginFrame::Request { request, typed }) => {
+                if !typed {
+                    self.context.flat.store(true, Ordering::Relaxed);
+                }
+                self.take_request(request).await;
+            }
+            Ok(PluginFrame::Ack(_)) => self.ignore("an ack, and the feature is not in force"),
+            Err(FrameProblem::Ignore { reason }) => self.ignore(&reason),
+            Err(FrameProblem::Answer { id, error }) => {
+                self.brake();
+                let id = serde_json::from_str(&id).unwrap_or(Value::Null);
+                self.answer(Answer { id, outcome: Err(Refusal { error, denied: None, cause: None }) }).await;
+            }
+        }
+    }
+
+    async fn take_request(&mut self, request: Request) {
+        if self.in_flight.len() >= MAX_REQUESTS_IN_FLIGHT {
+            self.brake();
+            let message = format!("{MAX_REQUESTS_IN_FLIGHT} requests are in flight; wait for an answer");
+            let refusal = methods::plain(ErrorCode::Busy, message);
+            return self.answer(Answer { id: request.id, outcome: Err(refusal) }).await;
+        }
+        let read = methods::read(&request.method, &request.params, &self.context.spec.grants.borrow());
+        match read {
+            Err(refusal) => {
+                self.brake();
+                self.answer(Answer { id: request.id, outcome: Err(refusal) }).await;
+            }
+            Ok(call) => self.in_flight.push(Box::pin(work(Arc::clone(&self.context), request.id, call))),
+        }
+    }
+
+    /// Sends an answer and counts it. Waits while the queue is full, and so does the plugin then.
+    async fn answer(&mut self, Answer { id, outcome }: Answer) {
+        let outcome = outcome.map_err(|refusal| {
+            if let Some(denied) = refusal.denied {
+                self.tell_denied(denied);
+            }
+            if let Some(cause) = refusal.cause {
+                self.tell_failure(&cause);
+            }
+            refusal.error
+        });
+        let mut frame = HostFrame::response_json(&id, &outcome);
+        let mut code = outcome.as_ref().err().map(|error| error.code);
+        if frame.len() > MAX_FRAME_BYTES {
+            let message = format!("the answer has more than {MAX_FRAME_BYTES} bytes; ask for less at once");
+            code = Some(ErrorCode::Internal);
+            let error = ChannelError { code: ErrorCode::Internal, message };
+            // An id so long that not even this fits was part of a frame of almost the largest size.
+            let id = if id.to_string().len() > MAX_FRAME_BYTES / 2 { Value::Null } else { id };
+            frame = HostFrame::response_json(&id, &Err(error));
+        }
+        self.context.counters.call(code).inc();
+        if let Some(answers) = self.answers.upgrade() {
+            // The queue is closed only when the channel ends.
+            let _ = answers.send(Outgoing::Frame(frame)).await;
+        }
+    }
+
+    fn ignore(&mut self, reason: &str) {
+        self.context.counters.refused.inc();
+        self.brake();
+        if let Some(count) = self.ignored.count(Instant::now()) {
+            let reason: String = reason.chars().take(200).collect();
+            tracing::warn!(plugin = %self.context.spec.name, count, reason, "frames that were not understood");
+        }
+    }
+
+    /// Slows down a plugin that sends too much of what costs work and brings nothing.
+    fn brake(&mut self) {
+        self.pause_until = self.brake.count(Instant::now());
+    }
+
+    fn tell_failure(&mut self, cause: &str) {
+        if let Some(count) = self.failed.count(Instant::now()) {
+            tracing::warn!(plugin = %self.context.spec.name, count, cause, "requests were not answered by the platform");
+        }
+    }
+
+    fn tell_denied(&mut self, denied: Denied) {
+        if self.denied.len() >= MAX_DENIALS_TOLD && !self.denied.contains_key(&denied) {
+            self.denied.retain(|_, tally| !tally.is_old(Instant::now()));
+            if self.denied.len() >= MAX_DENIALS_TOLD {
+                return;
+            }
+        }
+        if let Some(count) = self.denied.entry(denied).or_default().count(Instant::now()) {
+            self.record(denied, count);
+        }
+    }
+
+    fn record(&self, denied: Denied, count: u64) {
+        let spec = &self.context.spec;
+        let project = match denied {
+            Denied::Method(_) => None,
+            Denied::Project(_, project) => Some(project),
+        };
+        let detail =
+            serde_json::json!({ "method": denied.method().as_str(), "project_id": project, "count": count });
+        spec.audit.record(
+            "plugin.call_denied",
+            Some(spec.name.as_str()),
+            &format!("plugin:{}", spec.name),
+            detail,
+        );
+    }
+
+    /// Tells what was counted and not told yet.
+    pub(super) fn tell_the_rest(&mut self) {
+        if let Some(count) = self.ignored.rest() {
+            tracing::warn!(plugin = %self.context.spec.name, count, "further frames that were not understood");
+        }
+        for (denied, mut tally) in std::mem::take(&mut self.denied) {
+            if let Some(count) = tally.rest() {
+                self.record(denied, count);
+            }
+        }
+    }
+}
+
+/// Works on one granted request: asks the platform, within the time that a request has.
+async fn work(context: Arc<Context>, id: Value, call: methods::Call) -> Answer {
+    let spec = &context.spec;
+    let asked = AssertUnwindSafe(methods::carry_out(call, &*spec.platform, &spec.grants)).catch_unwind();
+    let outcome = match timeout(REQUEST_TIMEOUT, asked).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(methods::internal(format!("the platform panicked in {}", call.method().as_str()))),
+        Err(_) => {
+            let message = format!("the platform did not answer within {} s", REQUEST_TIMEOUT.as_secs());
+            Err(methods::plain(ErrorCode::Timeout, message))
+        }
+    };
+    Answer { id, outcome }
+}
