@@ -1,20 +1,17 @@
 //! The SDK as a process: a real executable, a real socket, real signals, and a host that speaks by hand.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use temps_plugin_sdk::protocol::{Feature, PluginEvent};
 use temps_plugin_sdk::testing::{PluginProcess, TestError, TestHost};
+use temps_testkit::binaries::built_example;
 
-/// The example `unquiet`, which `cargo test` builds before the tests.
 fn unquiet() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().unwrap().parent().unwrap().join("examples/unquiet");
-    assert!(path.exists(), "{path:?} is missing; run `cargo build -p temps-plugin-sdk --examples`");
-    path
+    built_example("temps-plugin-sdk", "unquiet")
 }
 
 fn event(event_type: &str) -> PluginEvent {
@@ -222,7 +219,7 @@ fn a_plugin_whose_host_is_killed_ends_in_order() {
     let (socket, data) = (directory.path().join("p.sock"), directory.path().join("data"));
     // The shell plays the host: it is the plugin's parent, and knows no way to end it.
     let mut host = Command::new("sh")
-        .args(["-c", r#""$@" & wait"#, "host"])
+        .args(["-c", r#""$@" & echo "plugin $!"; wait"#, "host"])
         .arg(unquiet())
         .arg("--socket-path")
         .arg(&socket)
@@ -233,11 +230,10 @@ fn a_plugin_whose_host_is_killed_ends_in_order() {
         .spawn()
         .unwrap();
     let mut stdout = BufReader::new(host.stdout.take().unwrap());
-    for expected in ["manifest", "ready"] {
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        assert!(line.contains(expected), "{line}");
-    }
+    let mut lines: Vec<String> = (0..3).map(|_| line_of(&mut stdout)).collect();
+    lines.retain(|line| !line.contains("\"type\":"));
+    let pid: i32 = lines[0].strip_prefix("plugin ").unwrap().parse().unwrap();
+
     // The plugin's own routes wait for the start hook, so after this answer it has started.
     let mut request = UnixStream::connect(&socket).unwrap();
     let head =
@@ -246,12 +242,25 @@ fn a_plugin_whose_host_is_killed_ends_in_order() {
     let mut answer = String::new();
     request.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
     host.kill().unwrap();
     host.wait().unwrap();
     // The pipe ends when the last process that holds it, the plugin, has ended.
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "");
+    let (told, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut rest = String::new();
+        let _ = told.send(stdout.read_to_string(&mut rest).map(|_| rest));
+    });
+    let Ok(rest) = ended.recv_timeout(Duration::from_secs(30)) else {
+        let plugin = rustix::process::Pid::from_raw(pid).unwrap();
+        let _ = rustix::process::kill_process(plugin, rustix::process::Signal::KILL);
+        panic!("the plugin lived on without its host");
+    };
+    assert_eq!(rest.unwrap(), "");
     assert!(data.join("ended").exists());
     assert!(!socket.exists());
+}
+
+fn line_of(stdout: &mut impl BufRead) -> String {
+    stdout.lines().next().and_then(Result::ok).unwrap_or_default()
 }

@@ -1,9 +1,9 @@
-//! Built executables of other packages, for tests that start real processes.
+//! Built executables that cargo does not hand to a test by itself, for tests that start real processes.
 //!
 //! Cargo gives a test the path of its own package's executables only (`CARGO_BIN_EXE_…`). For others the test runs
 //! `cargo build` itself, which does nothing when they are up to date, into the directory that the test was built in.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -25,23 +25,42 @@ pub fn built_binary(package: &str) -> PathBuf {
 /// # Panics
 /// When it cannot be built; the message has what cargo said.
 pub fn built_executable(package: &str, name: &str) -> PathBuf {
-    static BUILT: OnceLock<Mutex<HashMap<String, PathBuf>>> = OnceLock::new();
+    built(&["--package", package, "--bins"], Path::new(name))
+}
+
+/// An example of a package of this workspace. It is built first, once per test process.
+///
+/// Cargo builds examples for tests by itself, but not when only some tests are asked for; then an old one would be
+/// tested.
+///
+/// # Panics
+/// When it cannot be built; the message has what cargo said.
+pub fn built_example(package: &str, example: &str) -> PathBuf {
+    built(&["--package", package, "--example", example], &Path::new("examples").join(example))
+}
+
+/// Builds `what` if this process has not yet, and returns the file at `path` below the directory of results.
+fn built(what: &[&str], path: &Path) -> PathBuf {
+    static BUILT: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
     let mut built = BUILT.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    let directory = built.entry(package.to_owned()).or_insert_with(|| build(package));
-    let path = directory.join(name);
-    assert!(path.is_file(), "the package {package} has no executable {name}; {path:?} is missing");
+    let directory = profile_directory();
+    let what = what.join(" ");
+    if !built.contains(&what) {
+        build(&what, &directory);
+        built.insert(what.clone());
+    }
+    let path = directory.join(path);
+    assert!(path.is_file(), "{path:?} is missing although `cargo build {what}` succeeded");
     path
 }
 
-/// Builds a package's executables, and returns the directory that they are in.
-fn build(package: &str) -> PathBuf {
-    let directory = profile_directory();
+fn build(what: &str, directory: &Path) {
     if std::env::var_os(EVERYTHING_IS_BUILT).is_some() {
-        return directory;
+        return;
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", package, "--bins"]);
+    command.args(["build", "--quiet"]).args(what.split(' '));
     command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"));
     if let Some(target) = directory.parent() {
         command.arg("--target-dir").arg(target);
@@ -51,8 +70,7 @@ fn build(package: &str) -> PathBuf {
     }
     let output = command.output().expect("cargo can be started");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "`cargo build --package {package}` failed: {said}");
-    directory
+    assert!(output.status.success(), "`cargo build {what}` failed: {said}");
 }
 
 /// The directory that this test was built in: `target/debug`, for a test at `target/debug/deps/name-hash`.
