@@ -56,6 +56,7 @@ impl ExternalPlugin for Unquiet {
         match event.event_type.as_str() {
             "test.panic" => panic!("as ordered"),
             "test.block" => wait(&self.gate),
+            "test.slow" => std::thread::sleep(Duration::from_millis(200)),
             _ => {}
         }
         if let Ok(mut handled) = self.handled.lock() {

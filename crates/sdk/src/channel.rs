@@ -255,3 +255,26 @@ impl Complaints {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_that_nobody_waits_for_any_more_leaves_nothing_behind() {
+        let channel = Channel::new();
+        let (_number, _frames) = channel.attach().unwrap();
+        let answer = channel.call("get_project", json!({}), Duration::from_millis(10)).await;
+        assert!(matches!(answer, Err(PlatformError::Timeout { .. })), "{answer:?}");
+        assert!(channel.state().link.as_ref().unwrap().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn after_the_end_no_channel_is_accepted() {
+        let channel = Channel::new();
+        let (_number, mut frames) = channel.attach().unwrap();
+        channel.close();
+        assert_eq!(frames.recv().await, None);
+        assert!(channel.attach().is_none());
+    }
+}

@@ -179,8 +179,8 @@ async fn a_posted_event_that_is_not_one_is_refused_with_the_right_status() {
 async fn sigterm_and_sigint_finish_waiting_events_run_the_hook_and_remove_the_socket() {
     for interrupt in [false, true] {
         let mut plugin = PluginProcess::start(unquiet()).await.unwrap();
-        for _ in 0..100 {
-            plugin.send_event(event("test.note")).await.unwrap();
+        for event_type in ["test.slow"; 3].into_iter().chain(["test.note"; 97]) {
+            plugin.send_event(event(event_type)).await.unwrap();
         }
         assert!(plugin.socket_path().exists());
         let status = if interrupt { plugin.interrupt().await } else { plugin.terminate().await };
@@ -192,12 +192,17 @@ async fn sigterm_and_sigint_finish_waiting_events_run_the_hook_and_remove_the_so
 
 #[tokio::test]
 async fn a_start_that_fails_is_told_at_once_and_ends_with_status_one() {
-    for (wish, wanted) in
-        [("bad-name", "the manifest breaks rules"), ("overlap", "the plugin's router panicked")]
-    {
+    let told_panic = "the plugin panicked while it told about itself: as ordered";
+    for (wish, said_not_ready, wanted) in [
+        ("bad-name", false, "the manifest breaks rules"),
+        ("manifest-panic", false, told_panic),
+        ("overlap", true, "the plugin's router panicked"),
+        ("openapi-panic", true, told_panic),
+    ] {
         let builder = PluginProcess::builder(unquiet()).environment("UNQUIET", wish);
         let Err(TestError::Start(message)) = builder.start().await else { panic!("{wish}: started") };
         assert!(message.contains(wanted), "{wish}: {message}");
+        assert_eq!(message.contains("said ready:false"), said_not_ready, "{wish}: {message}");
     }
     let builder = PluginProcess::builder(unquiet()).environment("UNQUIET", "no-start").without_channel();
     let mut plugin = builder.start().await.unwrap();
