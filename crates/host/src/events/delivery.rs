@@ -200,16 +200,17 @@ impl Delivery {
         let mut reached = self.reached.clone();
         loop {
             let more = self.refill(link, line).await;
-            let settled = line.settle(Now::read());
-            self.note(line, settled).await;
+            let mut records = line.settle(Now::read());
+            records.extend(line.tell_unread(Now::read()));
+            self.note(line, records).await;
             if sending.is_none() {
                 let batch = line.next_batch(Now::read(), |entry| wanted(link, &self.handle, entry));
                 sending = (!batch.is_empty()).then(|| send(channel.clone(), &batch));
             }
             self.show(line);
-            let settles_at = line.next_settled_at();
-            let settles = async move {
-                match settles_at {
+            let due_at = line.next_due_at();
+            let due = async move {
+                match due_at {
                     Some(at) => sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
@@ -231,7 +232,7 @@ impl Delivery {
                         Err(ChannelClosed) => return self.how_it_ended(link).await,
                     }
                 }
-                () = settles => {}
+                () = due => {}
                 () = more.wait(), if line.has_room() => {}
                 _ = reached.changed(), if matches!(more, More::WhenPublished) => {}
             }
@@ -366,28 +367,33 @@ impl Delivery {
 
     fn count(&self, record: &DeliveryRecord) {
         let kind = match record.state {
+            DeliveryState::Sent => return,
             DeliveryState::Settled => "settled",
             DeliveryState::Dead => "dead",
-            DeliveryState::Retrying | DeliveryState::Sent => "failed",
+            DeliveryState::Retrying => "failed",
         };
         self.tools.metrics.deliveries.get_or_create(&Metrics::of_and(&self.name, kind)).inc();
         if let Some(latency) = record.latency_ms {
             let seconds = latency as f64 / 1000.0;
             self.tools.metrics.delivery_seconds.get_or_create(&Metrics::of(&self.name)).observe(seconds);
         }
+        if record.state == DeliveryState::Dead {
+            let reason = record.outcome.as_deref().unwrap_or_default();
+            tracing::warn!(plugin = %self.name, event = record.event_id, reason, "an event was given up");
+        }
         self.status.send_modify(|status| {
+            status.retrying = None;
             match record.state {
                 DeliveryState::Settled => {
                     status.settled += 1;
                     status.last_delivered_at = record.settled_at;
                 }
                 DeliveryState::Dead => status.dead += 1,
-                DeliveryState::Retrying | DeliveryState::Sent => status.failed += 1,
+                DeliveryState::Retrying | DeliveryState::Sent => {
+                    status.failed += 1;
+                    status.retrying.clone_from(&record.outcome);
+                }
             }
-            status.retrying = match record.state {
-                DeliveryState::Retrying => record.outcome.clone(),
-                _ => None,
-            };
         });
     }
 

@@ -39,6 +39,9 @@ const MAX_ATTEMPTS: u32 = 8;
 const RETRY_WAITS: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120)];
 
+/// How long a plugin may take to read what was sent before the delivery's record says that it waits for that.
+const UNREAD_AFTER: Duration = Duration::from_secs(10);
+
 /// The reason of a dead letter that crashed its plugin.
 pub(super) const PLUGIN_CRASHED: &str = "plugin_crashed";
 
@@ -89,6 +92,8 @@ struct Sent {
     tries: Tries,
     at: Now,
     read_at: Option<Instant>,
+    /// Whether a record says that it waits to be read.
+    told: bool,
 }
 
 /// How events go out while one of them is suspected of having crashed the plugin.
@@ -176,7 +181,7 @@ impl Line {
             let Some(Waiting { entry, tries }) = self.waiting.pop_front() else { break };
             bytes += entry.json.len();
             batch.push(entry.clone());
-            self.sent.push_back(Sent { entry, tries, at: now, read_at: None });
+            self.sent.push_back(Sent { entry, tries, at: now, read_at: None, told: false });
             if suspect {
                 break;
             }
@@ -203,8 +208,33 @@ impl Line {
     }
 
     /// When the next event will have been survived.
-    pub(super) fn next_settled_at(&self) -> Option<Instant> {
+    fn next_settled_at(&self) -> Option<Instant> {
         Some(self.sent.front()?.read_at? + self.survive)
+    }
+
+    /// When something is due that only time brings: [`Line::settle`] or [`Line::tell_unread`].
+    pub(super) fn next_due_at(&self) -> Option<Instant> {
+        let last = self.sent.back().filter(|last| last.read_at.is_none() && !last.told);
+        let unread = last.map(|last| last.at.instant + UNREAD_AFTER);
+        self.next_settled_at().into_iter().chain(unread).min()
+    }
+
+    /// Records of what was sent a while ago and is still not read, each once.
+    pub(super) fn tell_unread(&mut self, now: Now) -> Vec<DeliveryRecord> {
+        let overdue = |sent: &Sent| {
+            sent.read_at.is_none() && !sent.told && sent.at.instant + UNREAD_AFTER <= now.instant
+        };
+        let first = self.sent.partition_point(|sent| !overdue(sent));
+        let told = self.sent.range_mut(first..).map(|sent| {
+            sent.told = true;
+            record(&sent.entry, DeliveryState::Sent, sent.tries.failed + 1, "channel").ended(
+                "sent, and not read yet".to_owned(),
+                Some(sent.at.utc),
+                None,
+                None,
+            )
+        });
+        told.collect()
     }
 
     /// Settles what was read and survived.
@@ -281,7 +311,13 @@ impl Line {
             let wanted = wants(&next.entry);
             let Waiting { entry, tries } = self.waiting.pop_front()?;
             if wanted {
-                self.sent.push_back(Sent { entry: entry.clone(), tries, at: now, read_at: None });
+                self.sent.push_back(Sent {
+                    entry: entry.clone(),
+                    tries,
+                    at: now,
+                    read_at: None,
+                    told: false,
+                });
                 return Some(entry);
             }
             self.bytes -= entry.json.len();

@@ -21,18 +21,47 @@ pub(super) async fn run(store: Arc<dyn HostStore>, audit: Audit, metrics: Metric
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        match store.prune(Retention::standard(Utc::now())).await {
-            Ok(pruned) if pruned.unsettled > 0 => {
-                metrics.events_dropped_unsettled.inc_by(pruned.unsettled);
-                tracing::error!(
-                    events = pruned.unsettled,
-                    "events were dropped that some plugin had not settled"
-                );
-                let detail = json!({"unsettled": pruned.unsettled, "events": pruned.events});
-                audit.record("events.dropped_unsettled", None, "host", detail);
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "old events cannot be dropped; trying again"),
+        prune(&*store, &audit, &metrics, Retention::standard(Utc::now())).await;
+    }
+}
+
+async fn prune(store: &dyn HostStore, audit: &Audit, metrics: &Metrics, retention: Retention) {
+    match store.prune(retention).await {
+        Ok(pruned) if pruned.unsettled > 0 => {
+            metrics.events_dropped_unsettled.inc_by(pruned.unsettled);
+            tracing::error!(
+                events = pruned.unsettled,
+                "events were dropped that some plugin had not settled"
+            );
+            let detail = json!({"unsettled": pruned.unsettled, "events": pruned.events});
+            audit.record("events.dropped_unsettled", None, "host", detail);
         }
+        Ok(_) => {}
+        Err(error) => tracing::error!(%error, "old events cannot be dropped; trying again"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Duration;
+    use temps_store::AuditFilter;
+
+    use super::super::tests::rig::{LONG, Rig};
+    use super::*;
+
+    #[tokio::test]
+    async fn dropping_what_a_plugin_still_waits_for_is_counted_and_audited() {
+        let rig = Rig::new(LONG);
+        let audit = Audit::start(rig.store.clone());
+        let _down = rig.plugin("down", &["*"]).await;
+        rig.publish("deployment.ready", "e", 3).await;
+        prune(&*rig.store, &audit, &rig.metrics, Retention::standard(Utc::now())).await;
+        let in_a_week = Utc::now() + Duration::days(8);
+        prune(&*rig.store, &audit, &rig.metrics, Retention::standard(in_a_week)).await;
+        assert!(audit.flush().await);
+        let told = rig.store.audit(AuditFilter { limit: 10, ..AuditFilter::default() }).await.unwrap();
+        assert_eq!(told.len(), 1);
+        assert_eq!((&*told[0].kind, &told[0].detail["unsettled"]), ("events.dropped_unsettled", &json!(3)));
+        assert!(rig.metrics.encode().contains("temps_events_dropped_unsettled_total 3"));
     }
 }

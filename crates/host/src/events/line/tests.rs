@@ -227,6 +227,26 @@ fn a_failing_post_is_tried_again_in_place_with_longer_waits_and_given_up_at_last
     assert_eq!(bench.line.cursor(), 2);
 }
 
+#[test]
+fn what_is_not_read_for_a_while_is_recorded_as_sent_once() {
+    let mut bench = Bench::new();
+    (0..2).for_each(|_| bench.publish(true));
+    bench.send();
+    assert_eq!(bench.line.next_due_at(), Some(bench.begun.instant + UNREAD_AFTER));
+    bench.seconds = 9;
+    assert!(bench.line.tell_unread(bench.now()).is_empty());
+    bench.seconds = 10;
+    let told = bench.line.tell_unread(bench.now());
+    assert_eq!(
+        told.iter().map(|record| (record.seq, record.state)).collect::<Vec<_>>(),
+        [(1, DeliveryState::Sent), (2, DeliveryState::Sent)]
+    );
+    assert!(bench.line.tell_unread(bench.now()).is_empty());
+    assert_eq!(bench.line.next_due_at(), None, "nothing is due until it is read");
+    bench.read();
+    assert_eq!(bench.settle_after(5), [1, 2]);
+}
+
 /// What happens to a line in a random history.
 #[derive(Debug, Clone)]
 enum Step {

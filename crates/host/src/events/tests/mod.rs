@@ -3,4 +3,4 @@
 mod channel;
 mod crowd;
 mod posts;
-mod rig;
+pub(super) mod rig;

@@ -22,22 +22,22 @@ use crate::registry::{PluginHandle, Registry};
 use crate::secrets::Secret;
 
 /// Long enough that nothing in a test is survived by accident.
-pub(super) const LONG: Duration = Duration::from_secs(3_600);
+pub(in crate::events) const LONG: Duration = Duration::from_secs(3_600);
 
 /// Short enough to wait for.
-pub(super) const SHORT: Duration = Duration::from_millis(50);
+pub(in crate::events) const SHORT: Duration = Duration::from_millis(50);
 
 /// The host.
-pub(super) struct Rig {
-    pub(super) dir: tempfile::TempDir,
-    pub(super) store: Arc<SqliteStore>,
-    pub(super) registry: Registry,
-    pub(super) events: Events,
-    pub(super) metrics: Metrics,
+pub(in crate::events) struct Rig {
+    pub(in crate::events) dir: tempfile::TempDir,
+    pub(in crate::events) store: Arc<SqliteStore>,
+    pub(in crate::events) registry: Registry,
+    pub(in crate::events) events: Events,
+    pub(in crate::events) metrics: Metrics,
 }
 
 impl Rig {
-    pub(super) fn new(survive: Duration) -> Self {
+    pub(in crate::events) fn new(survive: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::in_dir(dir, survive)
     }
@@ -51,13 +51,13 @@ impl Rig {
     }
 
     /// The host as after a stop (or, without a shutdown before, a kill) and a new start.
-    pub(super) async fn restart(self, survive: Duration) -> Self {
+    pub(in crate::events) async fn restart(self, survive: Duration) -> Self {
         self.store.close().await;
         Self::in_dir(self.dir, survive)
     }
 
     /// A plugin that is taken up now, and does not run yet.
-    pub(super) async fn plugin(&self, name: &str, patterns: &[&str]) -> Plugin {
+    pub(in crate::events) async fn plugin(&self, name: &str, patterns: &[&str]) -> Plugin {
         let subscribed_from = *self.store.head().borrow();
         let known = self.store.plugins().await.unwrap().into_iter().any(|record| record.name == name);
         if !known {
@@ -94,13 +94,13 @@ impl Rig {
     }
 
     /// Publishes events of one type, with ids `{prefix}-0`, `{prefix}-1` and so on. Returns the last place.
-    pub(super) async fn publish(&self, event_type: &str, prefix: &str, count: usize) -> Seq {
+    pub(in crate::events) async fn publish(&self, event_type: &str, prefix: &str, count: usize) -> Seq {
         let events = (0..count).map(|n| event(event_type, &format!("{prefix}-{n}"))).collect();
         self.store.publish(events).await.unwrap().last().unwrap().seq
     }
 
     /// Waits until a plugin's status is as wanted.
-    pub(super) async fn until(
+    pub(in crate::events) async fn until(
         &self,
         plugin: &str,
         wanted: impl Fn(&DeliveryStatus) -> bool,
@@ -121,12 +121,12 @@ impl Rig {
         }
     }
 
-    pub(super) async fn deliveries(&self, plugin: &str) -> Vec<DeliveryRecord> {
+    pub(in crate::events) async fn deliveries(&self, plugin: &str) -> Vec<DeliveryRecord> {
         self.store.deliveries(Some(plugin), None, 0, 100_000).await.unwrap()
     }
 }
 
-pub(super) fn event(event_type: &str, id: &str) -> PluginEvent {
+pub(in crate::events) fn event(event_type: &str, id: &str) -> PluginEvent {
     PluginEvent {
         id: id.into(),
         event_type: event_type.into(),
@@ -161,30 +161,30 @@ fn snapshot(name: &str) -> PluginSnapshot {
 }
 
 /// A plugin as its actor would hold it.
-pub(super) struct Plugin {
+pub(in crate::events) struct Plugin {
     pub(super) name: PluginName,
     manifest: Arc<PluginManifest>,
     view: watch::Sender<Arc<PluginSnapshot>>,
     link: watch::Sender<Option<Arc<Link>>>,
-    pub(super) grants: watch::Sender<Arc<Grants>>,
+    pub(in crate::events) grants: watch::Sender<Arc<Grants>>,
     starts: u64,
 }
 
 /// One run of a plugin.
-pub(super) struct Run {
-    pub(super) link: Arc<Link>,
+pub(in crate::events) struct Run {
+    pub(in crate::events) link: Arc<Link>,
     ended: watch::Sender<Option<Ended>>,
 }
 
 impl Plugin {
     /// Begins a run behind `socket`.
-    pub(super) fn start(&mut self, socket: &Path, channel: Option<ChannelHandle>) -> Run {
+    pub(in crate::events) fn start(&mut self, socket: &Path, channel: Option<ChannelHandle>) -> Run {
         self.starts += 1;
         self.link_up(socket, channel)
     }
 
     /// Makes a link of the present run, as after its channel was lost and opened again.
-    pub(super) fn link_up(&self, socket: &Path, channel: Option<ChannelHandle>) -> Run {
+    pub(in crate::events) fn link_up(&self, socket: &Path, channel: Option<ChannelHandle>) -> Run {
         let (ended, how) = watch::channel(None);
         let link = Arc::new(Link {
             name: self.name.clone(),
@@ -206,7 +206,7 @@ impl Plugin {
     }
 
     /// Ends a run, in the order in which the actor does it.
-    pub(super) fn end(&self, run: &Run, how: Ended) {
+    pub(in crate::events) fn end(&self, run: &Run, how: Ended) {
         run.link.closed.cancel();
         self.link.send_replace(None);
         run.ended.send_replace(Some(how));
