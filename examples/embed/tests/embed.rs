@@ -1,5 +1,4 @@
 //! The example as a process, with the plugin `hello`: its route is there, and it gets the platform's event.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};

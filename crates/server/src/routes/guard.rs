@@ -14,7 +14,8 @@ use temps_host::Role;
 use super::answer::Failure;
 use crate::app::App;
 
-/// How long the daemon works on one request of its own API. Streams have begun by then and go on.
+/// How long the daemon works on one request of its own API, beyond the time that a plugin has to stop (a request may wait
+/// for that). Streams have begun by then and go on.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a page of ours may load and do: its own files and API, nothing inline, nothing foreign, in nobody's frame.
@@ -84,11 +85,16 @@ fn forbidden() -> Failure {
 }
 
 /// Ends requests that take too long.
-pub(crate) async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+pub(crate) async fn in_time(State(app): State<App>, request: Request, next: Next) -> Response {
+    let limit = REQUEST_TIMEOUT + app.config().stop_grace;
+    match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the request took longer than 30 s")
-            .into_response(),
+        Err(_) => {
+            let detail = format!("the request took longer than {} s", limit.as_secs());
+            Failure::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
+                .hint("what it began may still be done; look before you repeat it")
+                .into_response()
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn router(app: &App) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(extract::MAX_BODY_BYTES))
         .layer(from_fn_with_state(app.clone(), guard::signed_in))
-        .layer(from_fn(guard::in_time))
+        .layer(from_fn_with_state(app.clone(), guard::in_time))
         .layer(from_fn(guard::with_headers))
         .with_state(app.clone());
     app.host().router().merge(own).layer(from_fn_with_state(app.clone(), guard::own_hosts))

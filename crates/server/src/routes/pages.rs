@@ -5,7 +5,7 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 
 use super::answer::{Answer, Failure};
@@ -46,10 +46,12 @@ pub(super) async fn start(identity: Option<Extension<Identity>>) -> Response {
 /// Signs a browser in with the code of a one-time link, or says how to get one.
 pub(super) async fn login(
     State(app): State<App>,
+    method: Method,
     Query(query): Query<LoginQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let Some(code) = query.code else {
+    // Programs that preview links ask with HEAD; that must not use the link up.
+    let Some(code) = query.code.filter(|_| method == Method::GET) else {
         return Ok(Html(SIGN_IN).into_response());
     };
     let Some(session) = app.access().redeem(&code).await? else {

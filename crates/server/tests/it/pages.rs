@@ -20,6 +20,8 @@ pub(crate) async fn sign_in(rig: &Rig, link: &str) -> String {
 async fn a_link_signs_one_browser_in_once() {
     let rig = Rig::start().await;
     let link = rig.started.login_link.url.clone();
+    let preview = rig.client.head(&link).send().await.unwrap();
+    assert!(preview.headers().get("set-cookie").is_none(), "a preview does not use it up");
     let cookie = sign_in(&rig, &link).await;
     let second = rig.client.get(&link).send().await.unwrap();
     assert_eq!(second.status(), 401);
