@@ -8,12 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use temps_store::{DeliveryRecord, DeliveryState, HostStore, Seq, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::account::{Account, DeliveryStatus};
 use super::journal::{Entry, Journal};
 use super::line::{Line, Now, Tries};
 use super::post::{PostError, post};
@@ -26,8 +26,9 @@ use crate::registry::PluginHandle;
 /// Events that are looked at before anything else gets its turn.
 const PAGE: usize = 256;
 
-/// Records in one note.
-const NOTE_RECORDS: usize = 1_000;
+/// Deliveries with failed attempts that are looked up at the beginning. The line stands at a failing event, so there is
+/// one as a rule.
+const REMEMBERED: usize = 1_000;
 
 /// Time between two tries while the store refuses.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -35,29 +36,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a post without an answer waits to learn that the plugin went, before it counts as a failure of the event.
 /// An exit is seen within milliseconds.
 const EXIT_SHOWS_WITHIN: Duration = Duration::from_secs(1);
-
-/// How far a plugin's deliveries are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeliveryStatus {
-    /// The place in the journal up to which everything is settled, given up, or was not for the plugin.
-    pub cursor: Seq,
-    /// The place in the journal that was looked at last.
-    pub place: Seq,
-    /// Events that wait in memory for their turn.
-    pub waiting: usize,
-    /// Events that were sent and are not settled.
-    pub unsettled: usize,
-    /// Events settled since the host started.
-    pub settled: u64,
-    /// Attempts that failed since the host started.
-    pub failed: u64,
-    /// Events given up since the host started.
-    pub dead: u64,
-    /// When the plugin last got an event for certain.
-    pub last_delivered_at: Option<DateTime<Utc>>,
-    /// Why the line stands, while an event is being retried.
-    pub retrying: Option<String>,
-}
 
 /// What every delivery works with.
 #[derive(Debug, Clone)]
@@ -86,8 +64,8 @@ pub(super) struct Delivery {
     name: Arc<str>,
     handle: PluginHandle,
     tools: Tools,
+    account: Account,
     reached: watch::Receiver<Seq>,
-    status: watch::Sender<DeliveryStatus>,
     /// The link that was served last; it is not served again.
     served: Option<Arc<Link>>,
 }
@@ -112,7 +90,9 @@ impl Delivery {
         status: watch::Sender<DeliveryStatus>,
     ) -> Self {
         let reached = tools.journal.reached();
-        Self { name: name.into(), handle, tools, reached, status, served: None }
+        let name: Arc<str> = name.into();
+        let account = Account::new(name.clone(), &tools, status);
+        Self { name, handle, tools, account, reached, served: None }
     }
 
     /// Delivers until the host stops or the plugin's handle is dropped.
@@ -136,14 +116,14 @@ impl Delivery {
                 Over::Ended(Ended::Stopped) => line.stopped(),
                 Over::Ended(Ended::Crashed) => {
                     let record = line.crashed(Now::read(), via);
-                    self.note(line, record).await;
+                    self.account.note(line, record).await;
                 }
             }
-            self.show(line);
+            self.account.show(line);
         }
         if let Some(line) = &mut line {
             line.stopped();
-            self.note(line, None).await;
+            self.account.note(line, None).await;
         }
     }
 
@@ -185,7 +165,7 @@ impl Delivery {
             }
         };
         let retrying = Some(DeliveryState::Retrying);
-        let open = store.deliveries(Some(&self.name), retrying, cursor, NOTE_RECORDS).await?;
+        let open = store.deliveries(Some(&self.name), retrying, cursor, REMEMBERED).await?;
         let tries = |record: &DeliveryRecord| Tries {
             failed: record.attempts,
             crashed: if record.via == "channel" { record.attempts } else { 0 },
@@ -202,12 +182,12 @@ impl Delivery {
             let more = self.refill(link, line).await;
             let mut records = line.settle(Now::read());
             records.extend(line.tell_unread(Now::read()));
-            self.note(line, records).await;
+            self.account.note(line, records).await;
             if sending.is_none() {
                 let batch = line.next_batch(Now::read(), |entry| wanted(link, &self.handle, entry));
                 sending = (!batch.is_empty()).then(|| send(channel.clone(), &batch));
             }
-            self.show(line);
+            self.account.show(line);
             let due_at = line.next_due_at();
             let due = async move {
                 match due_at {
@@ -272,8 +252,8 @@ impl Delivery {
                 true => None,
                 false => line.next_post(Now::read(), |entry| wanted(link, &self.handle, entry)),
             };
-            self.note(line, None).await;
-            self.show(line);
+            self.account.note(line, None).await;
+            self.account.show(line);
             if let Some(entry) = next {
                 match self.post_one(link, line, &entry).await {
                     Ok(wait) => retry_at = Some(Instant::now() + wait),
@@ -321,7 +301,7 @@ impl Delivery {
                 .post_failed(Now::read(), error.to_string())
                 .map_or((None, Duration::ZERO), |(record, wait)| (Some(record), wait)),
         };
-        self.note(line, record).await;
+        self.account.note(line, record).await;
         Ok(wait)
     }
 
@@ -341,72 +321,6 @@ impl Delivery {
             },
             () = self.tools.stop.cancelled() => Over::Shutdown,
         }
-    }
-
-    /// Hands records and the cursor to the recorder, and counts.
-    async fn note(&self, line: &Line, records: impl IntoIterator<Item = DeliveryRecord>) {
-        let mut records = records.into_iter().inspect(|record| self.count(record)).peekable();
-        let cursor = line.cursor();
-        if records.peek().is_none() && self.status.borrow().cursor == cursor {
-            return;
-        }
-        loop {
-            let chunk: Vec<_> = records.by_ref().take(NOTE_RECORDS).collect();
-            // The cursor is ahead of all but the last chunk; the recorder keeps the order, and writes chunks that are
-            // not apart in time together.
-            let last = records.peek().is_none();
-            let cursor = if last { cursor } else { chunk.last().map_or(cursor, |record| record.seq) };
-            let note = Note { plugin: self.name.clone(), records: chunk, cursor };
-            // The recorder ends only after the deliveries.
-            let _ = self.tools.notes.send(note).await;
-            if last {
-                return;
-            }
-        }
-    }
-
-    fn count(&self, record: &DeliveryRecord) {
-        let kind = match record.state {
-            DeliveryState::Sent => return,
-            DeliveryState::Settled => "settled",
-            DeliveryState::Dead => "dead",
-            DeliveryState::Retrying => "failed",
-        };
-        self.tools.metrics.deliveries.get_or_create(&Metrics::of_and(&self.name, kind)).inc();
-        if let Some(latency) = record.latency_ms {
-            let seconds = latency as f64 / 1000.0;
-            self.tools.metrics.delivery_seconds.get_or_create(&Metrics::of(&self.name)).observe(seconds);
-        }
-        if record.state == DeliveryState::Dead {
-            let reason = record.outcome.as_deref().unwrap_or_default();
-            tracing::warn!(plugin = %self.name, event = record.event_id, reason, "an event was given up");
-        }
-        self.status.send_modify(|status| {
-            status.retrying = None;
-            match record.state {
-                DeliveryState::Settled => {
-                    status.settled += 1;
-                    status.last_delivered_at = record.settled_at;
-                }
-                DeliveryState::Dead => status.dead += 1,
-                DeliveryState::Retrying | DeliveryState::Sent => {
-                    status.failed += 1;
-                    status.retrying.clone_from(&record.outcome);
-                }
-            }
-        });
-    }
-
-    fn show(&self, line: &Line) {
-        self.status.send_if_modified(|status| {
-            let (cursor, place, waiting, unsettled) =
-                (line.cursor(), line.place(), line.waiting(), line.unsettled());
-            let same = (status.cursor, status.place, status.waiting, status.unsettled)
-                == (cursor, place, waiting, unsettled);
-            (status.cursor, status.place, status.waiting, status.unsettled) =
-                (cursor, place, waiting, unsettled);
-            !same
-        });
     }
 }
 

@@ -3,6 +3,7 @@
 //! Publishing writes to the store and ends there. Everything else happens here, behind the store's head: one reader
 //! follows the journal, one task per plugin sends what the plugin wants, one task writes what became of it.
 
+mod account;
 mod delivery;
 mod journal;
 mod line;
@@ -29,7 +30,7 @@ use crate::registry::Registry;
 use delivery::{Delivery, Store, Tools};
 use journal::Journal;
 
-pub use delivery::DeliveryStatus;
+pub use account::DeliveryStatus;
 pub use tail::EventTail;
 
 /// How long a plugin without acks must live after it read an event, before the event counts as handled.
