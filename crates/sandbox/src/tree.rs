@@ -122,10 +122,16 @@ fn parents_of_all() -> HashMap<u32, Vec<u32>> {
 fn kill_if_below(root: u32, pid: u32) {
     let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
     // The descriptor holds on to one process; that it is still the right one is checked after it was opened.
-    let Ok(held) = rustix::process::pidfd_open(target, PidfdFlags::empty()) else { return };
-    if contains(root, pid) {
-        let _ = rustix::process::pidfd_send_signal(&held, Signal::KILL);
+    let held = rustix::process::pidfd_open(target, PidfdFlags::empty());
+    if !contains(root, pid) {
+        return;
     }
+    // Some containers forbid such descriptors. A number is given away again only after all others were, so that the short
+    // way from the check to the signal is safe enough where there is nothing better. A process that is gone needs no signal.
+    let _ = match held {
+        Ok(held) => rustix::process::pidfd_send_signal(&held, Signal::KILL),
+        Err(_) => rustix::process::kill_process(target, Signal::KILL),
+    };
 }
 
 #[cfg(test)]
