@@ -23,6 +23,9 @@ pub const MAX_REQUESTS_IN_FLIGHT: usize = 32;
 /// How long the host, and so an SDK, gives one channel request.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a plugin has to settle one event: to answer `POST /_events`, or to send its ack. Handlers call other services.
+pub const EVENT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Most entries that `list_deployments` returns.
 pub const MAX_LIST_LIMIT: u32 = 100;
 

@@ -91,6 +91,7 @@ fn the_bounds_of_the_page_are_those_of_the_crate() {
         "Entries of `list_deployments`",
         &format!("{}, by default {}", limits::MAX_LIST_LIMIT, limits::DEFAULT_LIST_LIMIT),
     );
+    row("Time for `POST /_events` and for an `ack`", &format!("{} s", limits::EVENT_TIMEOUT.as_secs()));
     row("Event", &kib(limits::MAX_EVENT_BYTES));
     row(
         "Entries of a list in the manifest; bytes of a text there",

@@ -1,4 +1,4 @@
-//! `POST /_events`: how a plugin without a channel gets one event. One connection for one event, ten seconds in all.
+//! `POST /_events`: how a plugin without a channel gets one event. One connection for one event, with a time limit for all of it.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use temps_protocol::limits::REQUEST_TIMEOUT;
+use temps_protocol::limits::EVENT_TIMEOUT;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::plugin::{Link, socket};
 
 /// How long one attempt may take, from connecting to the status.
-const TIMEOUT: Duration = REQUEST_TIMEOUT;
+const TIMEOUT: Duration = EVENT_TIMEOUT;
 
 /// How long connecting may take. The plugin is on the same machine; one that takes no connection is stuck.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ pub(super) enum PostError {
         said: String,
     },
     /// The plugin took too long.
-    #[error("no answer in 10 s")]
+    #[error("no answer in {} s", TIMEOUT.as_secs())]
     Slow,
 }
 
@@ -62,6 +62,7 @@ async fn attempt(link: &Link, json: &str) -> Result<String, PostError> {
         .header(header::HOST, "localhost")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::AUTHORIZATION, format!("Bearer {}", link.secret.expose()))
+        .header("x-temps-plugin", link.name.as_str())
         .header("x-temps-request-id", uuid::Uuid::now_v7().to_string())
         .body(Full::new(Bytes::copy_from_slice(json.as_bytes())))
         .map_err(no_answer)?;
