@@ -115,4 +115,7 @@ In another terminal:
 
 Events as they come (Ctrl-C ends everything):
 TEXT
-"$target/temps" event tail || true
+# In the background, because a shell obeys signals only while it waits.
+"$target/temps" event tail &
+started=($! "${started[@]}")
+wait $! || true
