@@ -291,19 +291,25 @@
     };
   }
 
-  const local = makeStorage(given.storage, (changes, clear) => tell({ type: 'storage', changes, clear }));
-  const ofSession = makeStorage(given.session, () => {});
+  const local = makeStorage(given.storage, (changes, clear) => { tell({ type: 'storage', changes, clear }); nameSoon(); });
+  const ofSession = makeStorage(given.session, () => nameSoon());
   Object.defineProperty(window, 'localStorage', { value: local.proxy, configurable: true, enumerable: true });
   Object.defineProperty(window, 'sessionStorage', { value: ofSession.proxy, configurable: true, enumerable: true });
   // Without an origin even reading cookies throws. There are none.
   Object.defineProperty(document, 'cookie', { get: () => '', set: () => {}, configurable: true });
 
-  // The next page in this frame begins where this one ends.
-  window.addEventListener('pagehide', () => {
+  // The next page in this frame begins where this one ends. The name must be right before the browser leaves the page: what is
+  // set later (in pagehide) does not reach the next one.
+  let naming = 0;
+  function writeName() {
+    clearTimeout(naming);
+    naming = 0;
     window.name = JSON.stringify({
       temps: 1, plugin, ...session, theme, storage: Object.fromEntries(local.map), session: Object.fromEntries(ofSession.map),
     });
-  });
+  }
+  function nameSoon() { naming ||= setTimeout(writeName, 50); }
+  window.addEventListener('beforeunload', writeName);
 
   // ---- where the page is
 
@@ -351,6 +357,7 @@
     if (message.type === 'storage') setStorage(message.storage);
     if (message.type === 'session') {
       session = { token: message.token, expires: message.expires, user: message.user };
+      nameSoon();
       for (const listener of [...sessionListeners]) listener();
     }
   });
