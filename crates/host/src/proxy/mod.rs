@@ -163,13 +163,14 @@ impl Inner {
         handle: Option<&PluginHandle>,
     ) -> Result<Response<Body>, Refusal> {
         let signed_in = self.known_to_platform(parts).await?.is_some();
+        // A stranger learns nothing of the plugin but the name that the address holds.
         let title = match handle {
-            Some(handle) => {
+            Some(handle) if signed_in => {
                 let manifest = handle.view.borrow().manifest.clone();
                 manifest.and_then(|manifest| manifest.display_name.clone())
             }
             None if signed_in => return Err(Refusal::UnknownPlugin),
-            None => None,
+            _ => None,
         };
         page::frame(&parts.method, target.plugin, title.as_deref().unwrap_or(target.plugin), signed_in)
     }
