@@ -1,7 +1,7 @@
 //! The content-addressed store of the programs that the host runs.
 //!
-//! A plugin never runs from the directory that it was dropped into: it is read once, from open descriptors, hashed while it
-//! is copied, and kept under its hash. So what was inspected is what runs, whatever happens to the original. All of this blocks.
+//! A plugin never runs from the directory that it was dropped into: it is hashed while it is copied, from one open
+//! descriptor per file, and kept under that hash. So what was inspected is what runs, whatever happens to the original. All of this blocks.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -103,38 +103,41 @@ impl ArtifactStore {
         expected: Fingerprint,
         incomplete: &Path,
     ) -> Result<Artifact, ArtifactError> {
-        make_private(incomplete).map_err(at(incomplete))?;
-        let mut copy = Copy { hasher: Sha256::new(), bytes: 0, entries: 0 };
-        let meta = std::fs::metadata(path).map_err(at(path))?;
-        if meta.is_dir() {
-            // A mark that no single file's content can imitate in front of its own bytes: trees and files hash apart.
-            copy.hasher.update(b"temps-tree-1\0");
-            copy.tree(path, incomplete, Path::new(""))?;
-        } else {
-            let resolved = std::fs::canonicalize(path).map_err(at(path))?;
-            copy.file(&resolved, &incomplete.join(DIRECTORY_PROGRAM), true)?;
+        // Mostly the program is there from an earlier start of the host. Reading is cheap, writing it again is not.
+        let mut hash = walk(path, None)?;
+        let is_there = self.is_intact(&hash, path)?;
+        if !is_there {
+            make_private(incomplete).map_err(at(incomplete))?;
+            // What counts is what was copied.
+            hash = walk(path, Some(incomplete))?;
         }
         if look(path).is_none_or(|found| found.fingerprint != expected || found.refusal.is_some()) {
             return Err(ArtifactError::Changed);
         }
-        let hash = hex(&copy.hasher.finalize());
-        self.keep(incomplete, &hash)?;
-        Ok(Artifact { program: self.root.join(&hash).join(DIRECTORY_PROGRAM), hash })
+        let kept = self.root.join(&hash);
+        if !is_there {
+            self.keep(incomplete, &kept)?;
+        }
+        Ok(Artifact { program: kept.join(DIRECTORY_PROGRAM), hash })
     }
 
-    /// Gives a complete copy its final name. One that is there already was complete when it got it, and is replaced only when
-    /// something was done to it since.
-    fn keep(&self, incomplete: &Path, hash: &str) -> Result<(), ArtifactError> {
+    /// Whether a kept program still has the content that its name says. A hash in a name proves nothing by itself.
+    fn is_intact(&self, hash: &str, original: &Path) -> Result<bool, ArtifactError> {
         let kept = self.root.join(hash);
+        let is_tree = std::fs::metadata(original).map_err(at(original))?.is_dir();
+        let content = if is_tree { kept } else { kept.join(DIRECTORY_PROGRAM) };
+        // What is not there, or cannot be read, is as good as changed.
+        Ok(walk(&content, None).is_ok_and(|found| found == hash))
+    }
+
+    /// Gives a complete copy its final name, in the place of one that somebody changed.
+    fn keep(&self, incomplete: &Path, kept: &Path) -> Result<(), ArtifactError> {
         if kept.exists() {
-            if same_shape(incomplete, &kept) {
-                return Ok(());
-            }
             tracing::warn!(path = %kept.display(), "a stored program was changed; it is replaced");
-            remove_tree(&kept).map_err(at(&kept))?;
+            remove_tree(kept).map_err(at(kept))?;
         }
         sync_directory(incomplete)?;
-        std::fs::rename(incomplete, &kept).map_err(at(&kept))?;
+        std::fs::rename(incomplete, kept).map_err(at(kept))?;
         sync_directory(&self.root)
     }
 
@@ -151,15 +154,28 @@ impl ArtifactStore {
     }
 }
 
-/// Copies and hashes at the same time.
-struct Copy {
+/// The hash of a file or a tree, which is copied into the directory `to` at the same time, if there is one.
+fn walk(path: &Path, to: Option<&Path>) -> Result<String, ArtifactError> {
+    let mut walk = Walk { hasher: Sha256::new(), bytes: 0, entries: 0 };
+    if std::fs::metadata(path).map_err(at(path))?.is_dir() {
+        // A mark that no single file's content can imitate in front of its own bytes: trees and files hash apart.
+        walk.hasher.update(b"temps-tree-1\0");
+        walk.tree(path, to, Path::new(""))?;
+    } else {
+        let resolved = std::fs::canonicalize(path).map_err(at(path))?;
+        walk.file(&resolved, to.map(|to| to.join(DIRECTORY_PROGRAM)).as_deref(), true)?;
+    }
+    Ok(hex(&walk.hasher.finalize()))
+}
+
+struct Walk {
     hasher: Sha256,
     bytes: u64,
     entries: usize,
 }
 
-impl Copy {
-    fn tree(&mut self, from: &Path, to: &Path, below: &Path) -> Result<(), ArtifactError> {
+impl Walk {
+    fn tree(&mut self, from: &Path, to: Option<&Path>, below: &Path) -> Result<(), ArtifactError> {
         let listing = std::fs::read_dir(from).map_err(at(from))?;
         let mut names = Vec::new();
         for entry in listing {
@@ -171,31 +187,37 @@ impl Copy {
             if self.entries > MAX_TREE_ENTRIES {
                 return Err(ArtifactError::TooLarge);
             }
-            let (source, target, path) = (from.join(&name), to.join(&name), below.join(&name));
-            let meta = std::fs::symlink_metadata(&source).map_err(at(&source))?;
-            if meta.is_symlink() {
-                let text = std::fs::read_link(&source).map_err(at(&source))?;
-                self.entry(b'l', &path);
-                self.text(text.as_os_str().as_encoded_bytes());
-                symlink(&text, &target).map_err(at(&target))?;
-            } else if meta.is_dir() {
-                self.entry(b'd', &path);
-                std::fs::create_dir(&target).map_err(at(&target))?;
-                set_mode(&target, 0o755)?;
-                self.tree(&source, &target, &path)?;
-                sync_directory(&target)?;
-            } else {
-                let executable = meta.mode() & 0o111 != 0;
-                self.entry(if executable { b'x' } else { b'f' }, &path);
-                // The length in front keeps the content apart from what follows it.
-                self.text(&meta.size().to_le_bytes());
-                self.file(&source, &target, executable)?;
-            }
+            let (source, path) = (from.join(&name), below.join(&name));
+            self.entry(&source, to.map(|to| to.join(&name)).as_deref(), &path)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, kind: u8, path: &Path) {
+    fn entry(&mut self, source: &Path, target: Option<&Path>, path: &Path) -> Result<(), ArtifactError> {
+        let meta = std::fs::symlink_metadata(source).map_err(at(source))?;
+        if meta.is_symlink() {
+            let text = std::fs::read_link(source).map_err(at(source))?;
+            self.head(b'l', path);
+            self.text(text.as_os_str().as_encoded_bytes());
+            return target.map_or(Ok(()), |target| symlink(&text, target).map_err(at(target)));
+        }
+        if meta.is_dir() {
+            self.head(b'd', path);
+            if let Some(target) = target {
+                std::fs::create_dir(target).map_err(at(target))?;
+                set_mode(target, 0o755)?;
+            }
+            self.tree(source, target, path)?;
+            return target.map_or(Ok(()), sync_directory);
+        }
+        let executable = meta.mode() & 0o111 != 0;
+        self.head(if executable { b'x' } else { b'f' }, path);
+        // The length in front keeps the content apart from what follows it.
+        self.text(&meta.size().to_le_bytes());
+        self.file(source, target, executable)
+    }
+
+    fn head(&mut self, kind: u8, path: &Path) {
         self.hasher.update([kind]);
         self.text(path.as_os_str().as_encoded_bytes());
     }
@@ -205,15 +227,16 @@ impl Copy {
         self.hasher.update(bytes);
     }
 
-    fn file(&mut self, from: &Path, to: &Path, executable: bool) -> Result<(), ArtifactError> {
-        let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-        let mut source =
-            OpenOptions::new().read(true).custom_flags(no_follow).open(from).map_err(at(from))?;
-        if !source.metadata().map_err(at(from))?.is_file() {
-            return Err(ArtifactError::Changed);
-        }
-        let mut target =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(at(to))?;
+    fn file(&mut self, from: &Path, to: Option<&Path>, executable: bool) -> Result<(), ArtifactError> {
+        let mut source = open_regular(from)?;
+        let mut target = match to {
+            Some(to) => {
+                let mut create = OpenOptions::new();
+                let created = create.write(true).create_new(true).mode(0o600).open(to).map_err(at(to))?;
+                Some((created, to))
+            }
+            None => None,
+        };
         let mut chunk = vec![0; CHUNK];
         loop {
             let read = source.read(&mut chunk).map_err(at(from))?;
@@ -225,52 +248,23 @@ impl Copy {
                 return Err(ArtifactError::TooLarge);
             }
             self.hasher.update(&chunk[..read]);
-            target.write_all(&chunk[..read]).map_err(at(to))?;
-        }
-        set_mode(to, if executable { 0o555 } else { 0o444 })?;
-        target.sync_all().map_err(at(to))
-    }
-}
-
-/// Whether every file of `fresh` stands in `kept` with the same content. Read in full: a hash in a name proves nothing by itself.
-fn same_shape(fresh: &Path, kept: &Path) -> bool {
-    let list = |directory: &Path| -> Option<Vec<std::ffi::OsString>> {
-        let mut names: Vec<_> =
-            std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.file_name()).collect();
-        names.sort();
-        Some(names)
-    };
-    let (Some(names), Some(kept_names)) = (list(fresh), list(kept)) else { return false };
-    names == kept_names && names.iter().all(|name| same_entry(&fresh.join(name), &kept.join(name)))
-}
-
-fn same_entry(fresh: &Path, kept: &Path) -> bool {
-    let (Ok(a), Ok(b)) = (std::fs::symlink_metadata(fresh), std::fs::symlink_metadata(kept)) else {
-        return false;
-    };
-    if a.file_type() != b.file_type() || (a.mode() & 0o7777 != b.mode() & 0o7777 && !a.is_symlink()) {
-        return false;
-    }
-    if a.is_dir() {
-        same_shape(fresh, kept)
-    } else if a.is_symlink() {
-        std::fs::read_link(fresh).ok() == std::fs::read_link(kept).ok()
-    } else {
-        a.size() == b.size() && same_bytes(fresh, kept).unwrap_or(false)
-    }
-}
-
-fn same_bytes(fresh: &Path, kept: &Path) -> io::Result<bool> {
-    let digest = |path: &Path| -> io::Result<Vec<u8>> {
-        let (mut file, mut hasher, mut chunk) = (File::open(path)?, Sha256::new(), vec![0; CHUNK]);
-        loop {
-            match file.read(&mut chunk)? {
-                0 => return Ok(hasher.finalize().to_vec()),
-                read => hasher.update(&chunk[..read]),
+            if let Some((target, to)) = &mut target {
+                target.write_all(&chunk[..read]).map_err(at(to))?;
             }
         }
-    };
-    Ok(digest(fresh)? == digest(kept)?)
+        if let Some((target, to)) = target {
+            set_mode(to, if executable { 0o555 } else { 0o444 })?;
+            target.sync_all().map_err(at(to))?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file that is one, following no link.
+fn open_regular(path: &Path) -> Result<File, ArtifactError> {
+    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(no_follow).open(path).map_err(at(path))?;
+    if file.metadata().map_err(at(path))?.is_file() { Ok(file) } else { Err(ArtifactError::Changed) }
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), ArtifactError> {
@@ -380,6 +374,10 @@ mod tests {
         std::fs::write(&artifact.program, "xyz").unwrap();
         assert_eq!(take(&store, &file), artifact);
         assert_eq!(std::fs::read_to_string(&artifact.program).unwrap(), "abc");
+        let before = std::fs::metadata(&artifact.program).unwrap().ino();
+        assert_eq!(take(&store, &file), artifact);
+        let after = std::fs::metadata(&artifact.program).unwrap().ino();
+        assert_eq!(before, after, "what is there was written again");
     }
 
     #[test]

@@ -8,20 +8,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use chrono::Utc;
 use serde_json::json;
-use temps_protocol::PluginName;
 use temps_store::PluginRecord;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::artifacts::{ArtifactError, ArtifactStore};
 use crate::discovery::{self, Change, Fingerprint, Now, RESCAN_EVERY, Seen, Watch};
 use crate::host::Shared;
 use crate::inspect::{InspectError, Inspector};
 use crate::operate::OperateError;
-use crate::plugin::actor::{Actor, Command, Control, Version};
-use crate::plugin::{PluginSnapshot, PluginState};
-use crate::registry::PluginHandle;
+use crate::plugin::PluginState;
+use crate::plugin::actor::{Command, Control, Version};
+use entry::Entry;
+
+mod entry;
+mod names;
 
 /// Time between two looks while something is not still yet.
 const UNSETTLED_LOOK: Duration = Duration::from_millis(250);
@@ -78,12 +79,6 @@ enum Standing {
     Plugin(String),
     /// It claims a name that another file holds.
     Claims(Entry, Version),
-}
-
-/// A line in the registry for a file that is no plugin (yet).
-struct Entry {
-    key: String,
-    view: watch::Sender<Arc<PluginSnapshot>>,
 }
 
 pub(crate) struct Intake {
@@ -274,81 +269,6 @@ impl Intake {
         }
     }
 
-    /// A file was inspected: its manifest says which name it claims.
-    async fn taken(&mut self, path: &Path, version: Version) {
-        let Ok(name) = PluginName::new(version.manifest.name.as_str()) else { return };
-        let detail =
-            json!({"file": path, "hash": version.artifact.hash, "version": version.manifest.version});
-        self.audit("plugin.inspected", Some(name.as_str()), detail);
-        self.leave_other_name(path, name.as_str()).await;
-        let record = match self.records.get(name.as_str()) {
-            Some(record) if Path::new(&record.file) == path => record.clone(),
-            Some(record) => {
-                let holder = record.file.clone();
-                return self.claims(path, &name, &holder, version);
-            }
-            None => match self.first_held(path, &name).await {
-                Ok(record) => record,
-                Err(error) => {
-                    self.again.insert(path.to_owned());
-                    return self.refused(path, error.to_string()).await;
-                }
-            },
-        };
-        if self.actor(&record).is_some() {
-            self.stands_for(path, name.as_str());
-            self.tell(name.as_str(), Command::Offer(version)).await;
-        }
-    }
-
-    /// A file that claims another name than before gives up the one that it stood for.
-    async fn leave_other_name(&mut self, path: &Path, name: &str) {
-        let Some(Standing::Plugin(before)) = self.files.get(path).map(|file| &file.standing) else { return };
-        if before != name {
-            let before = before.clone();
-            self.tell(&before, Command::Gone).await;
-            let entry = self.entry(path);
-            if let Some(file) = self.files.get_mut(path) {
-                file.standing = Standing::Unnamed(entry);
-            }
-        }
-    }
-
-    /// The name is free: it belongs to this file from now on.
-    async fn first_held(
-        &mut self,
-        path: &Path,
-        name: &PluginName,
-    ) -> Result<PluginRecord, temps_store::StoreError> {
-        let record = PluginRecord {
-            name: name.to_string(),
-            file: path.to_string_lossy().into_owned(),
-            hash: None,
-            manifest: None,
-            enabled: true,
-            first_seen_at: Utc::now(),
-            subscribed_from: *self.shared.store.head().borrow(),
-        };
-        self.shared.store.put_plugin(record.clone()).await?;
-        self.records.insert(name.to_string(), record.clone());
-        Ok(record)
-    }
-
-    /// The name belongs to another file.
-    fn claims(&mut self, path: &Path, name: &PluginName, holder: &str, version: Version) {
-        let why = format!(
-            "it claims the name {name}, which belongs to {holder}; \
-             `temps plugin adopt {name} --file {}` gives it the name with its data and grants",
-            path.display()
-        );
-        self.audit("plugin.held", Some(name.as_str()), json!({"file": path, "reason": why}));
-        let entry = self.entry(path);
-        entry.show(PluginState::Held, Some(why), Some(&version));
-        if let Some(file) = self.files.get_mut(path) {
-            file.standing = Standing::Claims(entry, version);
-        }
-    }
-
     async fn refused(&mut self, path: &Path, why: String) {
         if let Some(Standing::Plugin(name)) = self.files.get(path).map(|file| &file.standing) {
             let name = name.clone();
@@ -385,119 +305,6 @@ impl Intake {
         }
     }
 
-    async fn adopt(&mut self, name: &str, file: Option<&str>, by: &str) -> Result<(), OperateError> {
-        let record = self.records.get(name).cloned();
-        let record = record.ok_or_else(|| OperateError::UnknownPlugin(name.to_owned()))?;
-        let path = self.claimant(name, file)?;
-        let before = PathBuf::from(&record.file);
-        if self.actor(&record).is_none() {
-            return Err(OperateError::UnknownPlugin(name.to_owned()));
-        }
-        // The actor has the record as it is now; the one here only says which file holds which name.
-        let file = path.to_string_lossy().into_owned();
-        let (reply, adopted) = oneshot::channel();
-        self.tell(name, Command::Adopt { file: file.clone(), reply }).await;
-        adopted.await.map_err(|_| OperateError::UnknownPlugin(name.to_owned()))??;
-        self.records.insert(name.to_owned(), PluginRecord { file, ..record });
-        self.shared.audit.record("plugin.adopted", Some(name), by, json!({"from": before, "to": path}));
-        let standing = self
-            .files
-            .get_mut(&path)
-            .map(|file| std::mem::replace(&mut file.standing, Standing::Plugin(name.to_owned())));
-        let Some(Standing::Claims(entry, version)) = standing else { return Ok(()) };
-        self.shared.registry.remove(&entry.key);
-        self.tell(name, Command::Offer(version)).await;
-        // The file that held the name is one that claims it now; looking at it again says so.
-        if let Some(file) = self.files.get(&before)
-            && matches!(&file.standing, Standing::Plugin(held) if held == name)
-        {
-            let entry = self.entry(&before);
-            if let Some(file) = self.files.get_mut(&before) {
-                file.standing = Standing::Unnamed(entry);
-            }
-            discovery::tell_again(&mut self.seen, &before);
-        }
-        Ok(())
-    }
-
-    /// The one file that claims a name, or the one of them that the operator means.
-    fn claimant(&self, name: &str, file: Option<&str>) -> Result<PathBuf, OperateError> {
-        let claims = |(path, file): (&PathBuf, &File)| match &file.standing {
-            Standing::Claims(_, version) if version.manifest.name == name => Some(path.clone()),
-            _ => None,
-        };
-        let is_meant = |path: &PathBuf| {
-            file.is_none_or(|file| path == Path::new(file) || path.file_name().is_some_and(|own| own == file))
-        };
-        let all: Vec<PathBuf> = self.files.iter().filter_map(claims).collect();
-        let meant: Vec<&PathBuf> = all.iter().filter(|path| is_meant(path)).collect();
-        match meant.as_slice() {
-            [one] => Ok((*one).clone()),
-            [] if all.is_empty() => {
-                Err(OperateError::Invalid(format!("no other file claims the name {name}")))
-            }
-            _ => {
-                let list: Vec<String> = all.iter().map(|path| path.display().to_string()).collect();
-                Err(OperateError::Invalid(format!("say which file with --file: {}", list.join(", "))))
-            }
-        }
-    }
-
-    /// The actor of a plugin, started when there is none yet; `None` when the record's name is not one of today's rules.
-    fn actor(&mut self, record: &PluginRecord) -> Option<&Control> {
-        if !self.actors.contains_key(&record.name) {
-            let name = PluginName::new(record.name.as_str()).ok()?;
-            self.make_room(&record.name);
-            let control = Actor::start(&self.shared, &name, record.clone());
-            self.actors.insert(record.name.clone(), control);
-        }
-        self.actors.get(&record.name)
-    }
-
-    /// A file that is shown under what turns out to be a plugin's name is shown under its whole path from now on.
-    fn make_room(&mut self, name: &str) {
-        let shared = &self.shared;
-        for (path, file) in &mut self.files {
-            if let Standing::Unnamed(entry) | Standing::Claims(entry, _) = &mut file.standing
-                && entry.key == name
-            {
-                shared.registry.remove(name);
-                entry.key = path.to_string_lossy().into_owned();
-                entry.view.send_modify(|view| {
-                    *view = Arc::new(PluginSnapshot { name: entry.key.clone(), ..(**view).clone() });
-                });
-                shared.registry.insert(entry.key.clone(), entry.handle());
-            }
-        }
-    }
-
-    fn stands_for(&mut self, path: &Path, name: &str) {
-        let Some(file) = self.files.get_mut(path) else { return };
-        if let Standing::Unnamed(entry) | Standing::Claims(entry, _) = &file.standing {
-            // Its own line may have had the very name that it stands for now.
-            if entry.key != name {
-                self.shared.registry.remove(&entry.key);
-            }
-        }
-        file.standing = Standing::Plugin(name.to_owned());
-    }
-
-    /// The line of a file that is no plugin, new or as it is.
-    fn entry(&mut self, path: &Path) -> Entry {
-        if let Some(File { standing: Standing::Unnamed(entry) | Standing::Claims(entry, _), .. }) =
-            self.files.get(path)
-        {
-            return Entry { key: entry.key.clone(), view: entry.view.clone() };
-        }
-        let short = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let taken = self.shared.registry.get(&short).is_some() || self.records.contains_key(&short);
-        let key = if taken { path.to_string_lossy().into_owned() } else { short };
-        let view = watch::channel(Arc::new(PluginSnapshot::found(&key, path.to_owned()))).0;
-        let entry = Entry { key, view };
-        self.shared.registry.insert(entry.key.clone(), entry.handle());
-        entry
-    }
-
     async fn tell(&self, name: &str, command: Command) {
         if let Some(control) = self.actors.get(name) {
             // An actor ends only with the host.
@@ -523,33 +330,6 @@ impl Intake {
 
     fn audit(&self, kind: &'static str, plugin: Option<&str>, detail: serde_json::Value) {
         self.shared.audit.record(kind, plugin, "host", detail);
-    }
-}
-
-impl Entry {
-    fn handle(&self) -> PluginHandle {
-        PluginHandle {
-            view: self.view.subscribe(),
-            link: watch::channel(None).1,
-            grants: watch::channel(Arc::default()).1,
-        }
-    }
-
-    fn show(&self, state: PluginState, reason: Option<String>, version: Option<&Version>) {
-        self.view.send_modify(|view| {
-            *view = Arc::new(PluginSnapshot {
-                state,
-                reason,
-                hash: version.map(|version| version.artifact.hash.clone()),
-                manifest: version.map(|version| Arc::clone(&version.manifest)),
-                allowed_actions: match state {
-                    PluginState::Refused => vec!["start"],
-                    PluginState::Held => vec!["adopt"],
-                    _ => Vec::new(),
-                },
-                ..(**view).clone()
-            });
-        });
     }
 }
 

@@ -216,3 +216,25 @@ async fn a_host_that_another_test_kills() {
     std::fs::rename(home.join("pids.part"), home.join("pids")).unwrap();
     tokio::time::sleep(PATIENCE).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_plugins_run_at_once_from_the_plugins_directory() {
+    let rig = Rig::new();
+    let host = rig.host().await;
+    for name in ["hello", "slack-notifier"] {
+        let hidden = rig.plugins().join(format!(".{name}"));
+        std::fs::copy(built_executable(name, name), &hidden).unwrap();
+        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::rename(&hidden, rig.plugins().join(name)).unwrap();
+    }
+    for name in ["hello", "slack-notifier"] {
+        let running = until_state(&host, name, PluginState::Running).await;
+        assert_eq!((running.channel, running.reason.as_deref()), (Some("open"), None));
+    }
+    assert!(until(&host, "hello", |snapshot| snapshot.has_ui).await.has_ui);
+    host.shutdown().await;
+    for name in ["hello", "slack-notifier"] {
+        let snapshot = host.plugin(name).unwrap();
+        assert_eq!((snapshot.state, snapshot.crashes), (PluginState::Stopped, 0));
+    }
+}
