@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use temps_host::plugin::PluginState;
 use temps_testkit::{Behaviour, Sin, Step};
 
+use crate::rig::until_state;
 use crate::scene::Scene;
 
 /// More bytes of events than a Unix socket holds, so that a plugin that does not read stands in the way of somebody.
@@ -34,15 +35,21 @@ async fn a_socket_that_is_never_bound_is_a_failed_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_channel_means_a_plugin_without_one_that_is_shown_as_such() {
-    for status in [404, 400, 426, 501] {
-        let scene = Scene::new().await;
-        scene.sinner(Sin::ChannelRefused { status });
-        let running = scene.until_state(PluginState::Running).await;
-        assert_eq!((running.channel, running.crashes), (Some("none"), 0), "{status}");
-        let id = scene.publish("deployment.ready").await;
-        scene.until_seen("the event by POST", || scene.events_of("sinner").contains(&id)).await;
-        scene.end().await;
+    let scene = Scene::new().await;
+    let statuses = [404, 400, 426, 501];
+    let name = |status: u16| format!("refuses-{status}");
+    for status in statuses {
+        scene.rig.put(&Behaviour::sinful(name(status), Sin::ChannelRefused { status }));
     }
+    for status in statuses {
+        let running = until_state(&scene.host, &name(status), PluginState::Running).await;
+        assert_eq!((running.channel, running.crashes), (Some("none"), 0), "{status}");
+    }
+    let id = scene.publish("deployment.ready").await;
+    for status in statuses {
+        scene.until_seen("the event by POST", || scene.events_of(&name(status)).contains(&id)).await;
+    }
+    scene.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
