@@ -73,7 +73,8 @@ async fn main() {
     let app = console(log).merge(proxy.router());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    writeln!(std::io::stdout(), "http://localhost:{}", address.port()).unwrap();
+    let mut out = std::io::stdout();
+    writeln!(out, "http://localhost:{}", address.port()).unwrap();
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);

@@ -16,6 +16,7 @@ mod forward;
 mod headers;
 mod inject;
 mod lane;
+pub mod openapi;
 mod page;
 mod path;
 mod redirect;
