@@ -228,8 +228,8 @@ impl Mover<'_> {
         if let Some(security) = self.security {
             out.insert("security".into(), security.clone());
         }
-        if !out.get("responses").is_some_and(|responses| responses.as_object().is_some_and(|r| !r.is_empty()))
-        {
+        let answers = out.get("responses").and_then(Value::as_object);
+        if answers.is_none_or(Map::is_empty) {
             out.insert("responses".into(), json!({ "default": { "description": "The plugin's answer." } }));
         }
         Value::Object(out)

@@ -59,6 +59,7 @@ fn add_problems(document: &mut OpenApi) {
 }
 
 /// The document with the running plugins' routes.
-pub(super) async fn serve(State(_app): State<App>) -> Json<Value> {
-    Json(serde_json::to_value(document()).unwrap_or_default())
+pub(super) async fn serve(State(app): State<App>) -> Json<Value> {
+    let own = serde_json::to_value(document()).unwrap_or_default();
+    Json(temps_host::proxy::openapi::merge(own, app.host().openapi_documents()))
 }
