@@ -194,7 +194,7 @@ pub fn look(path: &Path) -> Option<Found> {
         if !program.is_file() || program.mode() & 0o111 == 0 {
             return None;
         }
-        refusal = refusal.or(look_at_tree(path, &mut print));
+        refusal = refusal.or_else(|| foreign_program(path)).or(look_at_tree(path, &mut print));
     } else {
         return None;
     }
@@ -256,6 +256,13 @@ fn foreign(meta: &Metadata, path: &Path) -> Option<String> {
         ));
     }
     None
+}
+
+/// The program itself must be in the tree: what a link leads to is neither hashed nor kept.
+fn foreign_program(tree: &Path) -> Option<String> {
+    let program = tree.join(DIRECTORY_PROGRAM);
+    let leads_out = std::fs::read_link(&program).is_ok_and(|text| text.is_absolute());
+    leads_out.then(|| format!("{} is a link; put the program itself there", program.display()))
 }
 
 /// A link is followed only when nobody else can put something else at its end.

@@ -52,7 +52,8 @@ impl Shared {
     }
 }
 
-/// A running plugin host. Cheap to clone; [`PluginHost::shutdown`] ends it for all clones.
+/// A running plugin host. Cheap to clone; [`PluginHost::shutdown`] ends it for all clones. Without it the host runs as long as
+/// its process, or its runtime, does: dropping a clone ends nothing.
 #[derive(Clone)]
 pub struct PluginHost {
     pub(crate) shared: Shared,
@@ -331,6 +332,7 @@ impl PluginHost {
 /// Paths that mean the same wherever the process stands.
 fn absolute(mut config: HostConfig) -> Result<HostConfig, BuildError> {
     let places = config.plugins_dirs.iter_mut().chain([&mut config.state_dir, &mut config.run_dir]);
+    let places = places.chain(config.launcher.as_mut());
     for path in places {
         *path = std::path::absolute(&*path)
             .map_err(|error| BuildError::Unusable(format!("{} is no place: {error}", path.display())))?;

@@ -17,7 +17,7 @@ use crate::artifacts::Artifact;
 use crate::grants;
 use crate::host::Shared;
 use crate::places::remove_tree;
-use crate::plugin::handshake::{Dialect, Patience, ReadError};
+use crate::plugin::handshake::{Dialect, Excuse, Patience, ReadError};
 use crate::plugin::logs::PluginLog;
 use crate::plugin::process::{SpawnError, SpawnSpec};
 use crate::secrets::Secret;
@@ -163,7 +163,8 @@ async fn run_once(
         tokio::spawn(async move { words.drain(BufReader::new(stderr), "stderr", secret).await })
     };
     let (_never, suspended) = watch::channel(false);
-    let patience = Patience { limit: shared.config().handshake_timeout, suspended };
+    let patience =
+        Patience { limit: shared.config().handshake_timeout, suspended, excuse: Excuse::default() };
     let mut stdout = BufReader::new(stdout);
     let told = shared.shutdown.told();
     let read = tokio::select! {

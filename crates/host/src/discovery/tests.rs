@@ -88,6 +88,15 @@ fn links_in_a_tree_stay_inside_or_lead_to_the_system() {
 }
 
 #[test]
+fn the_program_of_a_tree_is_no_link_to_somewhere_else() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = root.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    symlink("/bin/sh", tree.join("plugin")).unwrap();
+    assert!(refusal(&tree).unwrap().contains("put the program itself there"));
+}
+
+#[test]
 fn a_change_deep_in_a_tree_is_seen() {
     let root = tempfile::tempdir().unwrap();
     put(&root.path().join("tree/plugin"), 0o755);

@@ -101,10 +101,35 @@ pub struct Patience {
     pub limit: Duration,
     /// `true` while deadlines do not count.
     pub suspended: watch::Receiver<bool>,
+    /// Asked when the time is up: a process that a debugger holds cannot write.
+    pub excuse: Excuse,
+}
+
+/// Says whether a line that did not come in time has an excuse. By default it has none.
+#[derive(Clone)]
+pub struct Excuse(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Excuse {
+    /// Asks `question` each time that the time is up.
+    pub fn when(question: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(question))
+    }
+}
+
+impl Default for Excuse {
+    fn default() -> Self {
+        Self::when(|| false)
+    }
+}
+
+impl std::fmt::Debug for Excuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Excuse")
+    }
 }
 
 impl Patience {
-    /// Ends once the limit has gone by without being suspended. After a suspension the clock begins again.
+    /// Ends once the limit has gone by without being suspended or excused. After either the clock begins again.
     pub async fn run_out(mut self) {
         loop {
             if *self.suspended.borrow_and_update() {
@@ -114,7 +139,9 @@ impl Patience {
                 continue;
             }
             tokio::select! {
-                () = tokio::time::sleep(self.limit) => return,
+                () = tokio::time::sleep(self.limit) => if !(self.excuse.0)() {
+                    return;
+                },
                 changed = self.suspended.changed() => if changed.is_err() {
                     // The switch is gone with its actor; the present value stays.
                     return tokio::time::sleep(self.limit).await;
@@ -187,7 +214,7 @@ mod tests {
 
     fn patience(limit: Duration) -> (watch::Sender<bool>, Patience) {
         let (switch, suspended) = watch::channel(false);
-        (switch, Patience { limit, suspended })
+        (switch, Patience { limit, suspended, excuse: Excuse::default() })
     }
 
     async fn manifest_of(bytes: &[u8]) -> Result<Arc<PluginManifest>, ReadError> {
@@ -247,5 +274,22 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(3_600)).await;
         plugin.write_all(MANIFEST.as_bytes()).await.unwrap();
         assert_eq!(reading.await.unwrap().unwrap().name, "hello");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_a_debugger_holds_is_excused_and_one_that_was_let_go_is_not() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let (_plugin, host) = tokio::io::duplex(64);
+        let held = Arc::new(AtomicBool::new(true));
+        let (_switch, mut patience) = patience(Duration::from_secs(30));
+        let seen = Arc::clone(&held);
+        patience.excuse = Excuse::when(move || seen.load(Ordering::Relaxed));
+        let started = tokio::time::Instant::now();
+        let mut reader = BufReader::new(host);
+        let reading = tokio::spawn(async move { Dialect::V1.read_manifest(&mut reader, patience).await });
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        held.store(false, Ordering::Relaxed);
+        assert!(matches!(reading.await.unwrap(), Err(ReadError::TooLate { .. })));
+        assert_eq!(started.elapsed(), Duration::from_secs(120));
     }
 }

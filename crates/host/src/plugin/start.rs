@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handshake::{Dialect, Patience, ReadError};
+use super::handshake::{Dialect, Excuse, Patience, ReadError};
 use super::health::{self, Health, Judgement, Pulse};
 use super::link::Link;
 use super::process::{ExitReport, HOST_FEATURES, Process, SpawnSpec};
@@ -120,7 +120,7 @@ pub(crate) async fn run(context: StartContext) {
 
     let mut stdout = BufReader::new(stdout);
     let shaken = tokio::select! {
-        shaken = shake_hands(&context, &mut stdout, &shaken_hands) => shaken,
+        shaken = shake_hands(&context, &process, &mut stdout, &shaken_hands) => shaken,
         () = context.over.cancelled() => None,
     };
     shaken_hands.cancel();
@@ -170,12 +170,15 @@ async fn watch_exit(context: StartContext, process: Arc<Process>, shaken_hands: 
 /// Reads both lines; `None` when that failed, which was reported then.
 async fn shake_hands<R: AsyncRead + Unpin>(
     context: &StartContext,
+    process: &Arc<Process>,
     stdout: &mut BufReader<R>,
     done: &CancellationToken,
 ) -> Option<Arc<Ready>> {
     let dialect = Dialect::default();
     let limit = context.shared.config().handshake_timeout;
-    let patience = Patience { limit, suspended: context.debug.clone() };
+    let held = Arc::clone(process);
+    let excuse = Excuse::when(move || held.is_traced());
+    let patience = Patience { limit, suspended: context.debug.clone(), excuse };
     let manifest = match dialect.read_manifest(stdout, patience.clone()).await {
         Ok(manifest) => manifest,
         Err(error) => return failed(context, error, done).await,

@@ -2,11 +2,25 @@
 
 use std::time::Duration;
 
+use temps_host::PluginHost;
 use temps_host::host::OperateError;
 use temps_host::plugin::PluginState;
+use temps_host::store::AuditFilter;
 use temps_testkit::{Behaviour, Sin};
 
 use crate::rig::{Rig, is_alive, trail, until, until_state};
+
+/// Whether the last stop of a plugin ended with SIGKILL.
+async fn was_killed(host: &PluginHost, name: &str) -> bool {
+    let filter = AuditFilter {
+        plugin: Some(name.to_owned()),
+        kind: Some("plugin.stopped".to_owned()),
+        newest_first: true,
+        limit: 1,
+        ..AuditFilter::default()
+    };
+    host.audit(filter).await.unwrap()[0].detail["killed"] == true
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_a_clean_one_and_lasts_until_the_start() {
@@ -19,6 +33,7 @@ async fn a_stop_is_a_clean_one_and_lasts_until_the_start() {
     assert_eq!((stopped.state, stopped.crashes, stopped.pid), (PluginState::Stopped, 0, None));
     assert!(!is_alive(running.pid.unwrap()));
     assert_eq!(stopped.allowed_actions, ["start", "disable"]);
+    assert!(!was_killed(&host, "hello").await, "it was killed, not asked");
     host.stop_plugin("hello", "ada").await.unwrap();
     host.start_plugin("hello", "ada").await.unwrap();
     let again = until_state(&host, "hello", PluginState::Running).await;
@@ -44,6 +59,7 @@ async fn a_plugin_that_ignores_sigterm_is_killed_after_its_grace() {
     host.stop_plugin("stubborn", "ada").await.unwrap();
     assert!(!is_alive(running.pid.unwrap()));
     assert_eq!(host.plugin("stubborn").unwrap().crashes, 0);
+    assert!(was_killed(&host, "stubborn").await);
     host.shutdown().await;
 }
 
@@ -94,7 +110,7 @@ async fn settings_are_checked_before_they_count_and_places_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_outlives_restarts_and_the_host_and_holds_no_secret() {
+async fn a_log_outlives_restarts_and_the_host() {
     let rig = Rig::new();
     let host = rig.host().await;
     rig.put(&Behaviour::honest("hello"));
