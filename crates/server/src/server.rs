@@ -171,7 +171,7 @@ impl Server {
     }
 
     /// Answers until `shutdown` resolves, then ends everything: no new connections, streams ended, requests finished
-    /// (for 10 s at most), plugins stopped, the store closed.
+    /// (for 10 s at most) while plugins finish theirs and stop, the store closed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { app, store, listener, prober, lock, .. } = self;
         let (connections, work) = (TaskTracker::new(), TaskTracker::new());
@@ -189,10 +189,12 @@ impl Server {
         work.close();
         work.wait().await;
         drop(accepting);
-        if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        // Together, because an open stream of a plugin ends with the plugin, which finishes its other requests first.
+        let drained = tokio::time::timeout(DRAIN, connections.wait());
+        let (drained, ()) = tokio::join!(drained, app.host().shutdown());
+        if drained.is_err() {
             tracing::warn!("requests that took longer than 10 s were cut off");
         }
-        app.host().shutdown().await;
         store.close().await;
         drop(lock);
     }
