@@ -28,14 +28,23 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Wait after a failed accept. The usual reason is that the process has no descriptors left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Takes connections until `closing` is cancelled. Those that are open are tracked and end after their request.
-pub(crate) async fn accept(
-    listener: TcpListener,
-    router: Router,
-    connections: TaskTracker,
-    closing: CancellationToken,
-    metrics: Metrics,
-) {
+/// What every connection is served with.
+#[derive(Clone)]
+pub(crate) struct Doors {
+    /// Answers requests.
+    pub(crate) router: Router,
+    /// Counts connections.
+    pub(crate) metrics: Metrics,
+    /// Tracks the connections that are open.
+    pub(crate) connections: TaskTracker,
+    /// Cancelled when no new requests are taken: connections end after what they are doing.
+    pub(crate) closing: CancellationToken,
+    /// Cancelled when connections end whatever they are doing.
+    pub(crate) cut: CancellationToken,
+}
+
+/// Takes connections until `closing` is cancelled.
+pub(crate) async fn accept(listener: TcpListener, doors: Doors) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let next = async {
@@ -43,16 +52,16 @@ pub(crate) async fn accept(
             (place, listener.accept().await)
         };
         let (place, accepted) = tokio::select! {
-            () = closing.cancelled() => break,
+            () = doors.closing.cancelled() => break,
             next = next => next,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (router, closing, metrics) = (router.clone(), closing.clone(), metrics.clone());
-                connections.spawn(async move {
-                    metrics.connections.inc();
-                    serve(stream, peer, router, closing).await;
-                    metrics.connections.dec();
+                let inside = doors.clone();
+                doors.connections.spawn(async move {
+                    inside.metrics.connections.inc();
+                    serve(stream, peer, &inside).await;
+                    inside.metrics.connections.dec();
                     drop(place);
                 });
             }
@@ -62,14 +71,14 @@ pub(crate) async fn accept(
             }
         }
     }
-    connections.close();
+    doors.connections.close();
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, closing: CancellationToken) {
+async fn serve(stream: TcpStream, peer: SocketAddr, doors: &Doors) {
     // Small answers go out at once.
     let _ = stream.set_nodelay(true);
     let used = Arc::new(AtomicBool::new(false));
-    let using = used.clone();
+    let (using, router) = (used.clone(), doors.router.clone());
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         using.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
@@ -84,13 +93,16 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, closing: Can
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = closing.cancelled() => {
+        () = doors.closing.cancelled() => {
             // Browsers open connections in advance; one that was never used has nothing to finish.
             if !used.load(Ordering::Relaxed) {
                 return;
             }
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                () = doors.cut.cancelled() => return,
+            }
         }
     };
     if let Err(error) = ended {

@@ -11,6 +11,7 @@ use temps_host::host::BuildError;
 use temps_store::sqlite::SqliteStore;
 use temps_store::{PlatformStore, StoreError};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::access::LoginLink;
@@ -175,25 +176,30 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { app, store, listener, prober, lock, .. } = self;
         let (connections, work) = (TaskTracker::new(), TaskTracker::new());
-        let closing = app.closing().clone();
+        let (closing, cut) = (app.closing().clone(), CancellationToken::new());
         work.spawn(probe::run(app.clone(), prober));
         if app.config().demo {
             work.spawn(demo::run(app.clone()));
         }
-        let router = routes::router(&app);
-        let metrics = app.metrics().clone();
-        let accepting =
-            work.spawn(listener::accept(listener, router, connections.clone(), closing.clone(), metrics));
+        let doors = listener::Doors {
+            router: routes::router(&app),
+            metrics: app.metrics().clone(),
+            connections: connections.clone(),
+            closing: closing.clone(),
+            cut: cut.clone(),
+        };
+        work.spawn(listener::accept(listener, doors));
         shutdown.await;
         closing.cancel();
         work.close();
         work.wait().await;
-        drop(accepting);
         // Together, because an open stream of a plugin ends with the plugin, which finishes its other requests first.
         let drained = tokio::time::timeout(DRAIN, connections.wait());
         let (drained, ()) = tokio::join!(drained, app.host().shutdown());
         if drained.is_err() {
-            tracing::warn!("requests that took longer than 10 s were cut off");
+            tracing::warn!("requests that took longer than 10 s are cut off");
+            cut.cancel();
+            connections.wait().await;
         }
         store.close().await;
         drop(lock);

@@ -143,3 +143,14 @@ async fn a_viewer_sees_a_crash_and_not_what_the_plugin_wrote() {
     until(&rig, "running").await;
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_stream_of_a_plugin_ends_with_the_plugin_and_is_not_cut_off() {
+    let rig = with_hello().await;
+    let mut stream = rig.request(Method::GET, "/api/x/hello/events/stream").send().await.unwrap();
+    rig.report(&json!({ "project": "shop" })).await;
+    stream.chunk().await.unwrap().expect("the stream is open");
+    rig.stop().await;
+    // Whoever waits for the stream before the plugin is stopped has to cut it off in the end, and that is an error here.
+    while stream.chunk().await.expect("the stream ends in order").is_some() {}
+}
