@@ -62,6 +62,9 @@ enum Outcome {
     Done(Result<Version, TakeError>),
 }
 
+/// Time between two rounds of removing programs that nothing uses. They take room and nothing else, so there is no hurry.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
 /// What is known of one file.
 struct File {
     /// Counts changes, so that an outcome of an earlier content is left out.
@@ -129,6 +132,8 @@ impl Intake {
         let told = self.shared.shutdown.told();
         let mut watch = Watch::start();
         let mut rescan_at = Instant::now();
+        // Not at once: until every file was taken up, programs of an earlier start look as if nobody used them.
+        let mut sweep_at = Instant::now() + SWEEP_EVERY;
         loop {
             watch.keep_up(&self.shared.config().plugins_dirs);
             if Instant::now() >= rescan_at {
@@ -137,9 +142,11 @@ impl Intake {
                 for path in std::mem::take(&mut self.again) {
                     discovery::tell_again(&mut self.seen, &path);
                 }
-                self.sweep();
             }
             self.look().await;
+            if Instant::now() >= sweep_at && self.sweep().await {
+                sweep_at = Instant::now() + SWEEP_EVERY;
+            }
             let pause = if discovery::is_unsettled(&self.seen) {
                 UNSETTLED_LOOK
             } else {
@@ -312,10 +319,11 @@ impl Intake {
         }
     }
 
-    /// Removes programs that nothing runs, or would. Not while a copy is under way: it has no name yet.
-    fn sweep(&self) {
-        if self.files.values().any(|file| file.taking) {
-            return;
+    /// Removes programs that nothing runs, or would. Returns whether it could: not while a file is being looked at or taken up,
+    /// since which program that leads to is not known yet. Nothing is taken up until it is done, for the same reason.
+    async fn sweep(&self) -> bool {
+        if discovery::is_unsettled(&self.seen) || self.files.values().any(|file| file.taking) {
+            return false;
         }
         let mut used: BTreeSet<String> = BTreeSet::new();
         for file in self.files.values() {
@@ -325,7 +333,8 @@ impl Intake {
             used.extend(control.artifacts.borrow().iter().cloned());
         }
         let artifacts = Arc::clone(&self.artifacts);
-        tokio::task::spawn_blocking(move || artifacts.sweep(|hash| used.contains(hash)));
+        let swept = tokio::task::spawn_blocking(move || artifacts.sweep(|hash| used.contains(hash))).await;
+        swept.is_ok()
     }
 
     fn audit(&self, kind: &'static str, plugin: Option<&str>, detail: serde_json::Value) {

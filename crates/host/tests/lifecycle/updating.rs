@@ -1,6 +1,6 @@
 //! Updates in place: a changed file is inspected first, and only a good one replaces what runs.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use temps_host::plugin::PluginState;
 use temps_testkit::Behaviour;
@@ -52,5 +52,20 @@ async fn a_file_that_claims_another_name_gives_up_the_one_that_it_held() {
     until_state(&host, "after", PluginState::Running).await;
     until_state(&host, "before", PluginState::Gone).await;
     assert!(!is_alive(before.pid.unwrap()));
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_kept_is_neither_removed_nor_written_again_by_the_next_host() {
+    let rig = Rig::new();
+    let host = rig.host().await;
+    rig.put(&Behaviour::honest("hello"));
+    let first = until_state(&host, "hello", PluginState::Running).await;
+    host.shutdown().await;
+    let kept = rig.config.state_dir.join("artifacts").join(first.hash.clone().unwrap());
+    let inode = std::fs::metadata(&kept).unwrap().ino();
+    let host = rig.host().await;
+    until_state(&host, "hello", PluginState::Running).await;
+    assert_eq!(std::fs::metadata(&kept).unwrap().ino(), inode);
     host.shutdown().await;
 }
