@@ -38,7 +38,8 @@ trap 'exit 0' INT TERM
 start() {
   local name=$1
   shift
-  setsid "$@" >"$logs/$name.out" 2>"$logs/$name.log" &
+  : >"$logs/$name.out"
+  setsid "$@" >>"$logs/$name.out" 2>"$logs/$name.log" &
   started=($! "${started[@]}")
 }
 

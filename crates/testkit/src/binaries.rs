@@ -4,6 +4,7 @@
 //! `cargo build` itself, which does nothing when they are up to date, into the directory that the test was built in.
 
 use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -37,6 +38,24 @@ pub fn built_executable(package: &str, name: &str) -> PathBuf {
 /// When it cannot be built; the message has what cargo said.
 pub fn built_example(package: &str, example: &str) -> PathBuf {
     built(&["--package", package, "--example", example], &Path::new("examples").join(example))
+}
+
+/// What belongs in front of PATH for a script that runs `cargo build`: nothing, or, where everything was built before
+/// the tests, a directory (made in `home`) with a `cargo` that only agrees. See [`built_executable`] for the reason.
+///
+/// # Panics
+/// When the directory cannot be made.
+pub fn stand_in_for_cargo(home: &Path) -> String {
+    if std::env::var_os(EVERYTHING_IS_BUILT).is_none() {
+        return String::new();
+    }
+    let directory = home.join("bin");
+    let file = directory.join("cargo");
+    let script = "#!/bin/sh\n[ \"$1\" = build ] || { echo \"not expected: cargo $*\" >&2; exit 1; }\n";
+    std::fs::create_dir(&directory).expect("a directory can be made");
+    std::fs::write(&file, script).expect("the stand-in can be written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    format!("{}:", directory.display())
 }
 
 /// Builds `what` if this process has not yet, and returns the file at `path` below the directory of results.

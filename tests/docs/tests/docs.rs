@@ -1,12 +1,11 @@
 //! What the documentation shows is executed, and what it names is there.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use temps_docs::{Page, anchors, blocks, links, pages};
-use temps_testkit::binaries::built_executable;
+use temps_testkit::binaries::{built_executable, stand_in_for_cargo};
 use temps_testkit::daemon::{Daemon, home_with_hello, put_plugin, temps};
 
 fn checkout() -> PathBuf {
@@ -125,9 +124,11 @@ fn named_tests(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_invariant_is_kept_by_tests_that_exist() {
+fn every_invariant_and_decision_is_kept_by_tests_that_exist() {
     let page = std::fs::read_to_string(checkout().join("ARCHITECTURE.md")).expect("the page can be read");
     let (_, table) = page.split_once("## Invariants").expect("there are invariants");
+    let decisions = all().into_iter().filter(|page| page.path.starts_with(checkout().join("docs/design")));
+    let table = &decisions.fold(table.to_owned(), |text, page| text + "\n" + &page.text);
     let mut sources = String::new();
     let mut folders = vec![checkout().join("crates"), checkout().join("tests")];
     while let Some(folder) = folders.pop() {
@@ -175,21 +176,6 @@ fn the_settings_that_are_shown_are_valid() {
 fn tempfile_home() -> PathBuf {
     // Help needs no home; the command only has to be given one.
     checkout().join("target")
-}
-
-/// Where everything was built before the tests, `cargo build --package` would only resolve features differently and
-/// compile dependencies once more; a stand-in that does nothing is first in PATH then.
-fn stand_in_for_cargo(home: &Path) -> String {
-    if std::env::var_os("TEMPS_TEST_BUILT").is_none() {
-        return String::new();
-    }
-    let directory = home.join("bin");
-    let file = directory.join("cargo");
-    let script = "#!/bin/sh\n[ \"$1 $2 $3\" = 'build --quiet --package' ] || { echo \"not expected: cargo $*\" >&2; exit 1; }\n";
-    std::fs::create_dir(&directory).expect("a directory can be made");
-    std::fs::write(&file, script).expect("the stand-in can be written");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
-    format!("{}:", directory.display())
 }
 
 /// Runs the blocks of one page in one shell, with a daemon of its own and this checkout as the working directory.
