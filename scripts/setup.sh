@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 PURPOSE=${1:-all}
 RUST_MINIMUM=1.95
-NODE_MINIMUM=20
+NODE_MINIMUM=20.19
 PYTHON_MINIMUM=3.9
 # Folders with an npm lock file, whose packages the tests need.
 NPM_FOLDERS=(tests/browser)

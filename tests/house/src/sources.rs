@@ -117,6 +117,24 @@ pub fn silenced_lints(sources: &[Source]) -> Vec<String> {
         .collect()
 }
 
+/// Tests that are turned off, other than those that another test starts as a process of its own.
+#[must_use]
+pub fn tests_turned_off(sources: &[Source]) -> Vec<String> {
+    let is_part_of_another = |line: &str| line.contains("another test") || line.contains("the test above");
+    rust(sources)
+        .filter(|source| !source.path.starts_with("tests/house/"))
+        .flat_map(|source| {
+            let lines = source.text.lines().enumerate();
+            let off = lines
+                .filter(|(_, line)| line.trim_start().starts_with("#[ignore") && !is_part_of_another(line));
+            off.map(|(at, _)| format!("{}:{}", source.path, at + 1))
+        })
+        .map(|place| {
+            format!("{place}: a test that cannot run here calls temps_testkit::skip, so that it is counted")
+        })
+        .collect()
+}
+
 /// Manifests that do not take the workspace's lints. The sandbox has its own list, with unsafe code denied instead of
 /// forbidden.
 #[must_use]
@@ -270,6 +288,13 @@ mod tests {
             silenced_lints(&one("crates/host/src/a.rs", "#[expect(dead_code, reason = \"x\")]")).len(),
             0
         );
+    }
+
+    #[test]
+    fn a_test_that_is_turned_off_is_refused() {
+        assert_eq!(tests_turned_off(&one("crates/host/tests/a.rs", "#[ignore = \"slow\"]")).len(), 1);
+        assert_eq!(tests_turned_off(&one("crates/host/tests/a.rs", "#[ignore]")).len(), 1);
+        assert_eq!(tests_turned_off(&one("a.rs", "#[ignore = \"the child of the test above\"]")).len(), 0);
     }
 
     #[test]

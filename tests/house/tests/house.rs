@@ -67,6 +67,11 @@ fn lints_are_expected_with_a_reason() {
 }
 
 #[test]
+fn no_test_is_turned_off() {
+    judged(sources::tests_turned_off);
+}
+
+#[test]
 fn every_crate_takes_the_lints() {
     judged(sources::without_lints);
 }
