@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod registry;
 pub mod secrets;
 pub mod shutdown;
+pub mod wire_ids;
 
 pub use config::HostConfig;
 pub use host::{PluginHost, PluginHostBuilder};
@@ -30,6 +31,7 @@ pub use platform::{Caller, Platform, PlatformError, Role};
 pub use plugin::{PluginSnapshot, PluginState};
 pub use temps_protocol as protocol;
 pub use temps_store as store;
+pub use wire_ids::{EntityKind, WireIds};
 
 /// Becomes the launcher when this process was started as one, and never returns then. Otherwise it does nothing.
 ///

@@ -1,5 +1,7 @@
 //! What operators do: stop, start, restart, turn off, reload settings, read logs.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::time::Duration;
 
 use temps_host::PluginHost;
