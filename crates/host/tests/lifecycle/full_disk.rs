@@ -42,6 +42,8 @@ async fn child_on_the_small_disk() {
     let artifacts = home.join("state/artifacts");
     let ballast = home.join("state/artifacts/.ballast");
     std::fs::write(&ballast, vec![0; 3 << 19]).unwrap();
+    let unused = artifacts.join("0".repeat(64));
+    std::fs::create_dir(&unused).unwrap();
     let store = temps_host::store::sqlite::SqliteStore::open(&home.join("temps.db")).unwrap();
     let host = rig.host_on(store).await;
     let file = rig.plugins().join("large");
@@ -52,11 +54,14 @@ async fn child_on_the_small_disk() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     let refused = until_state(&host, "large", PluginState::Refused).await;
     assert!(refused.reason.as_ref().unwrap().contains("no space left"), "{refused:?}");
+    assert!(unused.exists(), "it is only removed once it is known what is used");
     let left: Vec<_> =
         std::fs::read_dir(&artifacts).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, [".ballast"], "something half-written is left");
+    let incomplete = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(".incomplete");
+    assert!(!left.iter().any(incomplete) && left.len() == 2, "something half-written is left: {left:?}");
     std::fs::remove_file(&ballast).unwrap();
     // Nobody touches the plugin: the regular look takes it up again.
     until_state(&host, "large", PluginState::Held).await;
+    assert!(!unused.exists(), "a program that nothing uses is kept");
     host.shutdown().await;
 }

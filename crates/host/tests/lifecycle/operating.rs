@@ -13,6 +13,7 @@ use temps_testkit::{Behaviour, Sin};
 use crate::rig::{Rig, is_alive, trail, until, until_state};
 
 /// Whether the last stop of a plugin ended with SIGKILL.
+#[expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 async fn was_killed(host: &PluginHost, name: &str) -> bool {
     let filter = AuditFilter {
         plugin: Some(name.to_owned()),
@@ -70,12 +71,16 @@ async fn a_disabled_plugin_stays_off_with_the_next_host_until_it_is_enabled() {
     let rig = Rig::new();
     let host = rig.host().await;
     rig.put(&Behaviour::honest("hello"));
-    until_state(&host, "hello", PluginState::Running).await;
+    let running = until_state(&host, "hello", PluginState::Running).await;
+    let kept = rig.config.state_dir.join("artifacts").join(running.hash.as_ref().unwrap()).join("plugin");
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&kept).unwrap());
+    let before = inode();
     host.disable_plugin("hello", "ada").await.unwrap();
     host.shutdown().await;
     let host = rig.host().await;
     let disabled = until(&host, "hello", |s| s.state == PluginState::Disabled && s.hash.is_some()).await;
     assert_eq!(disabled.starts, 0);
+    assert_eq!(inode(), before, "a program that was there was removed and copied again");
     assert!(disabled.reason.as_ref().unwrap().contains("temps plugin enable hello"), "{disabled:?}");
     host.enable_plugin("hello", "ada").await.unwrap();
     until_state(&host, "hello", PluginState::Running).await;
