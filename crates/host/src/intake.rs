@@ -63,7 +63,7 @@ enum Outcome {
 }
 
 /// Time between two rounds of removing programs that nothing uses. They take room and nothing else, so there is no hurry.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = RESCAN_EVERY;
 
 /// What is known of one file.
 struct File {
