@@ -13,7 +13,6 @@ use temps_testkit::{Behaviour, Sin};
 use crate::rig::{Rig, is_alive, trail, until, until_state};
 
 /// Whether the last stop of a plugin ended with SIGKILL.
-#[expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 async fn was_killed(host: &PluginHost, name: &str) -> bool {
     let filter = AuditFilter {
         plugin: Some(name.to_owned()),
