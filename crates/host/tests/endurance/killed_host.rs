@@ -21,8 +21,12 @@ const KILLS: u32 = 10;
 /// Longest time between the event after which a host is killed and the kill.
 const MOST_DELAY: Duration = Duration::from_millis(300);
 
-/// Most events after whose confirmation a host is killed; with none it is killed while it starts.
+/// Most events after whose confirmation a host is killed.
 const MOST_EVENTS: u64 = 60;
+
+/// At least so many before each fifth kill: at 10 ms and more for each, events have been settled by then, and the next host
+/// begins behind them.
+const EVENTS_OF_A_LONG_LIFE: u64 = 600;
 
 const PLUGINS: [&str; 3] = ["first", "second", "third"];
 
@@ -38,7 +42,12 @@ async fn a_host_killed_at_random_moments_leaves_no_plugin_loses_no_event_and_sta
     let (mut confirmed, mut killed_processes) = (Vec::new(), 0);
     for kill in 0..KILLS {
         let mut host = start(rig.home.path(), kill);
-        let wanted = chance.below(MOST_EVENTS);
+        let wanted = match kill % 5 {
+            0 => EVENTS_OF_A_LONG_LIFE + chance.below(MOST_EVENTS),
+            // While it starts.
+            1 | 3 => 0,
+            _ => chance.below(MOST_EVENTS),
+        };
         let lines = BufReader::new(host.stdout.take().unwrap()).lines();
         let mut lines = lines.map_while(Result::ok);
         // The host says each event that it confirmed, and goes on while nobody reads.
