@@ -249,6 +249,17 @@ impl Life {
         }
     }
 
+    /// What follows once the process that is being stopped has left.
+    #[must_use]
+    pub fn then(&self) -> Option<&Then> {
+        match &self.stage {
+            Stage::Unwanted { then, .. } | Stage::Draining { then, .. } | Stage::Leaving { then, .. } => {
+                Some(then)
+            }
+            _ => None,
+        }
+    }
+
     /// When [`Input::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
@@ -286,6 +297,8 @@ impl Life {
     #[must_use]
     pub fn allowed_actions(&self) -> Vec<&'static str> {
         match self.shown() {
+            PluginState::Gone => Vec::new(),
+            _ if !self.enabled => vec!["enable"],
             PluginState::Discovered | PluginState::Inspecting => vec!["disable"],
             PluginState::Held => vec!["grant", "disable"],
             PluginState::Starting
@@ -296,7 +309,6 @@ impl Life {
             PluginState::Backoff | PluginState::Quarantined => vec!["start", "stop", "disable"],
             PluginState::Stopped | PluginState::Refused => vec!["start", "disable"],
             PluginState::Disabled => vec!["enable"],
-            PluginState::Gone => Vec::new(),
         }
     }
 }

@@ -52,6 +52,8 @@ impl Turn<'_> {
 
     fn operator(&mut self, input: &Input) {
         match input {
+            // Turned off is turned off: only turning on leads out of it, whatever is still under way.
+            Input::Start | Input::Restart if !self.life.enabled => {}
             Input::Start | Input::Restart => {
                 self.life.history = CrashHistory::default();
                 match self.life.stage {
@@ -60,19 +62,22 @@ impl Turn<'_> {
                     _ => self.settle(Then::Start),
                 }
             }
-            Input::Stop => match self.life.stage {
-                Stage::Resting(_) => {}
+            Input::Stop => match (&self.life.stage, self.life.then()) {
+                // It comes to rest anyway, and the reason for that stays the reason.
+                (Stage::Resting(_), _) | (_, Some(Then::Rest(_))) => {}
                 _ => self.settle(Then::Rest(Rest::Stopped)),
             },
             Input::Enable => {
                 self.life.enabled = true;
-                if self.life.stage == Stage::Resting(Rest::Disabled) {
+                let off = Then::Rest(Rest::Disabled);
+                if self.life.stage == Stage::Resting(Rest::Disabled) || self.life.then() == Some(&off) {
                     self.settle(Then::Start);
                 }
             }
             _ => {
                 self.life.enabled = false;
-                if self.life.stage != Stage::Resting(Rest::Gone) {
+                let gone = Then::Rest(Rest::Gone);
+                if self.life.stage != Stage::Resting(Rest::Gone) && self.life.then() != Some(&gone) {
                     self.settle(Then::Rest(Rest::Disabled));
                 }
             }
@@ -264,11 +269,6 @@ impl Turn<'_> {
 
     /// Whether an operator's stop is under way, which a new version does not undo.
     fn stops_for_operator(&self) -> bool {
-        matches!(
-            self.life.stage,
-            Stage::Unwanted { then: Then::Rest(Rest::Stopped | Rest::Disabled), .. }
-                | Stage::Draining { then: Then::Rest(Rest::Stopped | Rest::Disabled), .. }
-                | Stage::Leaving { then: Then::Rest(Rest::Stopped | Rest::Disabled), .. }
-        )
+        matches!(self.life.then(), Some(Then::Rest(Rest::Stopped | Rest::Disabled)))
     }
 }

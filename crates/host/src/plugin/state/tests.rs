@@ -71,6 +71,28 @@ fn a_stop_drains_then_asks_then_kills() {
 }
 
 #[test]
+fn turning_off_lasts_whatever_an_operator_asks_while_it_is_under_way() {
+    let mut d = Driver::new();
+    d.give(Input::Accepted);
+    d.run_up();
+    d.give(Input::Disable);
+    assert_eq!(d.life.allowed_actions(), ["enable"]);
+    for input in [Input::Start, Input::Restart, Input::Stop] {
+        d.give(input);
+    }
+    d.give(Input::Drained(1));
+    assert_eq!(d.give(Input::Exited(1)), [Effect::ReportStop(1)]);
+    assert_eq!(d.life.shown(), PluginState::Disabled);
+
+    assert_eq!(d.give(Input::Enable), [Effect::Spawn(2)]);
+    d.run_up();
+    d.give(Input::Disable);
+    d.give(Input::Enable);
+    d.give(Input::Drained(2));
+    assert_eq!(d.give(Input::Exited(2)), [Effect::ReportStop(2), Effect::Spawn(3)], "on again is on again");
+}
+
+#[test]
 fn draining_has_an_end_even_when_work_has_none() {
     let mut d = Driver::new();
     d.give(Input::Accepted);
@@ -243,6 +265,12 @@ proptest! {
             }
             if let Stage::Running { start, .. } = d.life.stage {
                 prop_assert_eq!(world.alive, Some(start));
+            }
+            let wants_to_run = matches!(d.life.then(), Some(Then::Start)) || d.life.deadline().is_some_and(|_| d.life.start().is_none());
+            prop_assert!(d.life.enabled || !wants_to_run, "a plugin that is turned off comes back");
+            if let Stage::Resting(rest) = d.life.stage {
+                let off = matches!(rest, Rest::Disabled | Rest::New | Rest::Gone);
+                prop_assert!(if d.life.enabled { rest != Rest::Disabled } else { off }, "{rest:?}, on: {}", d.life.enabled);
             }
             let there = world.spawning.or(world.alive);
             prop_assert_eq!(there, d.life.start(), "a process that nobody knows of, or the other way round");
