@@ -337,14 +337,16 @@ impl Watch {
     pub fn start() -> Self {
         let wake = Arc::new(Notify::new());
         let waker = Arc::clone(&wake);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let tell = move |event: notify::Result<notify::Event>| {
             // Our own looking is reported as access; reacting to it would never end.
             let is_access = event.as_ref().is_ok_and(|event| matches!(event.kind, EventKind::Access(_)));
             if !is_access {
                 waker.notify_one();
             }
-        });
-        let watcher = watcher
+        };
+        // What a link leads to is only looked at: watching it could mean to watch the whole machine.
+        let config = notify::Config::default().with_follow_symlinks(false);
+        let watcher = notify::RecommendedWatcher::new(tell, config)
             .inspect_err(
                 |error| tracing::warn!(%error, "plugins directories cannot be watched, only looked at"),
             )

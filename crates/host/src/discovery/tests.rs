@@ -161,6 +161,32 @@ fn a_file_that_is_replaced_is_not_taken_for_removed_and_neither_is_one_in_an_unr
     assert_eq!(changes, []);
 }
 
+#[test]
+fn what_a_link_leads_to_is_not_watched() {
+    let root = tempfile::tempdir().unwrap();
+    let (plugins, elsewhere) = (root.path().join("plugins"), root.path().join("elsewhere"));
+    for directory in [&plugins.join("tree"), &elsewhere] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    symlink(&elsewhere, plugins.join("link")).unwrap();
+    let mut watch = Watch::start();
+    watch.keep_up(std::slice::from_ref(&plugins));
+    let watched = inodes_watched_by_this_process();
+    let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+    assert!(watched.contains(&inode(&plugins.join("tree"))), "{watched:?}");
+    assert!(!watched.contains(&inode(&elsewhere)), "a link made the host watch {}", elsewhere.display());
+}
+
+fn inodes_watched_by_this_process() -> BTreeSet<u64> {
+    let infos = std::fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
+    let texts = infos.filter_map(|info| std::fs::read_to_string(info.path()).ok());
+    let inode = |line: &str| {
+        let (_, rest) = line.split_once("inotify ")?.1.split_once("ino:")?;
+        u64::from_str_radix(rest.split(' ').next()?, 16).ok()
+    };
+    texts.flat_map(|text| text.lines().filter_map(inode).collect::<Vec<_>>()).collect()
+}
+
 proptest! {
     #[test]
     fn every_file_that_comes_to_rest_is_told_in_its_last_shape(
