@@ -3,7 +3,9 @@
 //! It reaps whatever ends below it, forwards signals, reports the program's end, and takes everything else with it when it
 //! leaves. The host's end of the control socket is its lifeline.
 
+use std::ffi::CString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -80,7 +82,7 @@ fn start(control: &Arc<Control>, plan: Plan) -> Result<Pid, (&'static str, io::E
     directory.map_err(|e| {
         ("working_directory", io::Error::other(format!("{}: {e}", program.directory.display())))
     })?;
-    let mut command = command(control, plan);
+    let mut command = command(control, plan).map_err(|error| ("execute", error))?;
     for attempt in 1.. {
         match command.spawn() {
             Ok(child) => return Ok(Pid::from_child(&child)),
@@ -94,13 +96,10 @@ fn start(control: &Arc<Control>, plan: Plan) -> Result<Pid, (&'static str, io::E
 }
 
 #[expect(unsafe_code, reason = "steps in the program's own process need a hook between fork and exec")]
-fn command(control: &Arc<Control>, plan: Plan) -> Command {
-    let Program { path, args, env, directory } = &plan.program;
-    let mut command = Command::new(path);
-    if let Some((name, rest)) = args.split_first() {
-        command.arg0(name.expose()).args(rest.iter().map(crate::Arg::expose));
-    }
-    command.env_clear().envs(env).current_dir(directory).stdin(Stdio::null());
+fn command(control: &Arc<Control>, plan: Plan) -> io::Result<Command> {
+    let image = Image::of(&plan.program)?;
+    let mut command = Command::new(&plan.program.path);
+    command.current_dir(&plan.program.directory).stdin(Stdio::null());
     let control = Arc::clone(control);
     // SAFETY: the launcher has one thread until the program runs, so the child of the fork may do what any process may.
     unsafe {
@@ -109,10 +108,48 @@ fn command(control: &Arc<Control>, plan: Plan) -> Command {
             steps::apply(&plan, Stage::Program).map_err(|StepFailure { step, error }| {
                 refuse(&control, step, &error);
                 error
-            })
+            })?;
+            Err(image.execute())
         });
     }
-    command
+    Ok(command)
+}
+
+/// A program as the kernel takes it.
+///
+/// The library's own way to execute hands a file that the kernel does not know to a shell, which would run whatever it
+/// makes of a damaged file, or of one that was built for another processor. Here the kernel's refusal is the answer.
+struct Image {
+    path: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Image {
+    fn of(program: &Program) -> io::Result<Self> {
+        let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::from);
+        Ok(Self {
+            path: text(program.path.as_os_str().as_bytes().to_vec())?,
+            args: program.args.iter().map(|arg| text(arg.expose().into())).collect::<io::Result<_>>()?,
+            env: program
+                .env
+                .iter()
+                .map(|(k, v)| text(format!("{k}={v}").into()))
+                .collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Becomes the program. It returns only when that failed.
+    #[expect(unsafe_code, reason = "there is no safe wrapper for the kernel's own way to execute")]
+    fn execute(&self) -> io::Error {
+        let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let (args, env) = (pointers(&self.args), pointers(&self.env));
+        // SAFETY: both lists end with a null, and their texts live as long as `self`.
+        unsafe { libc::execve(self.path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+        io::Error::last_os_error()
+    }
 }
 
 /// Waits for the end of the program or of the host, whichever comes first, and forwards signals until then.
@@ -203,6 +240,11 @@ fn explain(program: &Program, error: &io::Error) -> io::Error {
             "it is not executable for this user, or lies on a file system that is mounted without execution"
                 .to_owned()
         }
+        _ if error.raw_os_error() == Some(libc::ENOEXEC) => format!(
+            "it is no program for this machine ({}): it was built for another processor, is damaged or cut short, or is a \
+             script whose first line does not begin with #!",
+            std::env::consts::ARCH
+        ),
         _ => error.to_string(),
     };
     io::Error::new(error.kind(), format!("cannot execute {path}: {reason}"))

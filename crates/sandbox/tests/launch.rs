@@ -7,7 +7,7 @@
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -285,17 +285,24 @@ fn a_program_that_cannot_be_executed_is_explained() {
     let script = directory.path().join("plugin");
     std::fs::write(&script, "#!/no/such/python3 -u\n").unwrap();
     let script = script.to_str().unwrap();
+    let (damaged, ran) = (directory.path().join("damaged"), directory.path().join("ran"));
+    std::fs::write(&damaged, format!("touch {}\n", ran.display())).unwrap();
+    let damaged = damaged.to_str().unwrap();
     for (mode, path, words) in [
+        (0o755, damaged, "it is no program for this machine"),
         (0o755, script, "names the interpreter /no/such/python3, which does not exist"),
         (0o644, script, "not executable"),
         (0o755, "/no/such/program", "no such file"),
     ] {
-        std::fs::set_permissions(script, Permissions::from_mode(mode)).unwrap();
+        if Path::new(path).exists() {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
         let mut host = Host::start(User::Own, &["process_group", path]);
         let Report::StepFailed { step, error } = host.report() else { panic!("{path} was started") };
         assert_eq!(step, "execute");
         assert!(error.contains(words), "{error}");
     }
+    assert!(!ran.exists(), "a shell ran what is no program");
 }
 
 #[test]
