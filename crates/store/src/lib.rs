@@ -28,6 +28,14 @@ pub enum StoreError {
         /// Newest schema version that this build knows.
         known: u32,
     },
+    /// The database's file is not what it was written as.
+    #[error(
+        "the database is damaged ({reason}); restore it from a backup, or move it and the files beside it away to begin with an empty one"
+    )]
+    Damaged {
+        /// What the database said.
+        reason: String,
+    },
     /// The database refused.
     #[error("the database failed to {action}: {reason}")]
     Database {

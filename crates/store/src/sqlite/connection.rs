@@ -71,6 +71,9 @@ impl From<rusqlite::Error> for StoreError {
         if code & 0xff == ffi::SQLITE_FULL || code == ffi::SQLITE_IOERR_SHMSIZE {
             return StoreError::Full;
         }
+        if matches!(code & 0xff, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) {
+            return StoreError::Damaged { reason: error.to_string() };
+        }
         StoreError::Database { action: "run a statement", reason: error.to_string() }
     }
 }

@@ -209,3 +209,23 @@ async fn after_close_everything_says_closed_and_what_was_queued_is_there() {
     let again = SqliteStore::open(&dir.path().join("temps.db")).unwrap();
     assert_eq!(count(&again).await, 1);
 }
+
+#[tokio::test]
+async fn a_damaged_database_is_named_as_such_and_left_as_it_is() {
+    let (dir, store) = open();
+    store.close().await;
+    let path = dir.path().join("temps.db");
+    let whole = std::fs::read(&path).unwrap();
+    let cut = whole[..whole.len() / 2].to_vec();
+    for damaged in [b"not a database, but long enough to have a header".repeat(100), cut] {
+        // The log of a database that is no more would bring it back.
+        for beside in ["temps.db-wal", "temps.db-shm"] {
+            let _ = std::fs::remove_file(dir.path().join(beside));
+        }
+        std::fs::write(&path, &damaged).unwrap();
+        let refused = SqliteStore::open(&path).unwrap_err();
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("restore it from a backup"), "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    }
+}
