@@ -164,7 +164,7 @@ pub fn scan(directories: &[PathBuf]) -> Scan {
                 continue;
             }
             if let Some(mut found) = look(&entry.path()) {
-                found.refusal = whole.clone().or(found.refusal);
+                found.refusal = whole.clone().or_else(|| unnameable(&entry.path())).or(found.refusal);
                 scan.found.insert(entry.path(), found);
             }
         }
@@ -237,6 +237,11 @@ fn look_at_tree(root: &Path, print: &mut Print) -> Option<String> {
         }
     }
     refusal
+}
+
+/// Why a path cannot stand in records, which are text.
+fn unnameable(path: &Path) -> Option<String> {
+    path.to_str().is_none().then(|| format!("the path {} is not UTF-8; rename it", path.display()))
 }
 
 /// Why somebody else could change what stands there; `None` when only root and we can.

@@ -187,7 +187,7 @@ impl Intake {
         if self.files.contains_key(&path) {
             return;
         }
-        self.audit("plugin.discovered", None, json!({"file": path}));
+        self.audit("plugin.discovered", None, json!({"file": path.to_string_lossy()}));
         let holds = self.records.values().find(|record| Path::new(&record.file) == path).cloned();
         let standing = match holds {
             Some(record) if self.actor(&record).is_some() => Standing::Plugin(record.name),
@@ -281,7 +281,7 @@ impl Intake {
             let name = name.clone();
             return self.tell(&name, Command::Unusable(why)).await;
         }
-        self.audit("plugin.refused", None, json!({"file": path, "reason": why}));
+        self.audit("plugin.refused", None, json!({"file": path.to_string_lossy(), "reason": why}));
         let entry = self.entry(path);
         entry.show(PluginState::Refused, Some(why), None);
         if let Some(file) = self.files.get_mut(path) {
@@ -294,7 +294,7 @@ impl Intake {
         match self.files.remove(path).map(|file| file.standing) {
             Some(Standing::Plugin(name)) => self.tell(&name, Command::Gone).await,
             Some(Standing::Unnamed(entry) | Standing::Claims(entry, _)) => {
-                self.audit("plugin.gone", None, json!({"file": path}));
+                self.audit("plugin.gone", None, json!({"file": path.to_string_lossy()}));
                 self.shared.registry.remove(&entry.key);
             }
             None => {}

@@ -57,7 +57,7 @@ impl PluginHost {
         let snapshot = self.plugin(name).ok_or_else(|| OperateError::UnknownPlugin(name.to_owned()))?;
         if snapshot.state == PluginState::Refused && snapshot.hash.is_none() {
             self.record_audit("operator.start", snapshot.plugin_name.as_ref().map(AsRef::as_ref), actor, {
-                serde_json::json!({"file": snapshot.file})
+                serde_json::json!({"file": snapshot.file.to_string_lossy()})
             });
             // The intake ends only with the host.
             let _ = self.intake.send(Order::Again(snapshot.file.clone())).await;

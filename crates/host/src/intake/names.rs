@@ -18,8 +18,7 @@ impl Intake {
     /// A file was inspected: its manifest says which name it claims.
     pub(super) async fn taken(&mut self, path: &Path, version: Version) {
         let Ok(name) = PluginName::new(version.manifest.name.as_str()) else { return };
-        let detail =
-            json!({"file": path, "hash": version.artifact.hash, "version": version.manifest.version});
+        let detail = json!({"file": path.to_string_lossy(), "hash": version.artifact.hash, "version": version.manifest.version});
         self.audit("plugin.inspected", Some(name.as_str()), detail);
         self.leave_other_name(path, name.as_str()).await;
         let record = match self.records.get(name.as_str()) {
@@ -78,7 +77,11 @@ impl Intake {
              `temps plugin adopt {name} --file {}` gives it the name with its data and grants",
             path.display()
         );
-        self.audit("plugin.held", Some(name.as_str()), json!({"file": path, "reason": why}));
+        self.audit(
+            "plugin.held",
+            Some(name.as_str()),
+            json!({"file": path.to_string_lossy(), "reason": why}),
+        );
         let entry = self.entry(path);
         entry.show(PluginState::Held, Some(why), Some(&version));
         if let Some(file) = self.files.get_mut(path) {
@@ -105,7 +108,12 @@ impl Intake {
         self.tell(name, Command::Adopt { file: file.clone(), reply }).await;
         adopted.await.map_err(|_| OperateError::UnknownPlugin(name.to_owned()))??;
         self.records.insert(name.to_owned(), PluginRecord { file, ..record });
-        self.shared.audit.record("plugin.adopted", Some(name), by, json!({"from": before, "to": path}));
+        self.shared.audit.record(
+            "plugin.adopted",
+            Some(name),
+            by,
+            json!({"from": before.to_string_lossy(), "to": path.to_string_lossy()}),
+        );
         let standing = self
             .files
             .get_mut(&path)

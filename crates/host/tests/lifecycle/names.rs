@@ -1,5 +1,8 @@
 //! Names: who holds one, who claims one, and how an operator gives it to another file.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use temps_host::plugin::PluginState;
 use temps_testkit::Behaviour;
 
@@ -57,5 +60,21 @@ async fn a_name_that_breaks_the_rules_is_refused_with_the_rule() {
     rig.put_as("bad", &Behaviour::honest("plugins"));
     let refused = until_state(&host, "bad", PluginState::Refused).await;
     assert!(refused.reason.as_ref().unwrap().contains("kept for the host"), "{refused:?}");
+    host.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_name_is_no_text_is_refused_and_the_next_one_is_taken_up() {
+    let rig = Rig::new();
+    let host = rig.host().await;
+    let file = rig.put_as(".hidden", &Behaviour::honest("odd"));
+    let odd = rig.plugins().join(OsStr::from_bytes(b"odd-\xff\xfe"));
+    std::fs::rename(file, &odd).unwrap();
+    let refused = until_state(&host, &String::from_utf8_lossy(b"odd-\xff\xfe"), PluginState::Refused).await;
+    assert!(refused.reason.as_ref().unwrap().contains("is not UTF-8; rename it"), "{refused:?}");
+    rig.put(&Behaviour::honest("hello"));
+    until_state(&host, "hello", PluginState::Running).await;
+    std::fs::rename(&odd, rig.plugins().join("odd")).unwrap();
+    until_state(&host, "odd", PluginState::Running).await;
     host.shutdown().await;
 }
