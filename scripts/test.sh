@@ -22,7 +22,12 @@ stage_clippy() { cargo clippy "${WORKSPACE[@]}" --all-targets -- -D warnings; }
 # The tests start the binaries of other crates, so all of them are built before any test runs.
 stage_build() { cargo build "${WORKSPACE[@]}" --all-targets; }
 stage_rust() { TEMPS_TEST_BUILT=1 cargo test "${WORKSPACE[@]}" --no-fail-fast; }
-stage_doc() { RUSTDOCFLAGS="-D warnings" cargo doc "${WORKSPACE[@]}" --no-deps; }
+# With private items, because the docs are for whoever works here: their links are checked as well, and links to them
+# are right.
+stage_doc() {
+  RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+    cargo doc "${WORKSPACE[@]}" --no-deps --document-private-items
+}
 
 stage_python() {
   local tests folder
