@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use temps_host::PluginState;
+
 use crate::Outcome;
 use crate::rig::{Rig, bench_plugin, copy_named};
 use crate::stats::{Figure, Samples};
@@ -26,11 +28,12 @@ async fn one() -> Outcome<Figure> {
     let by_hand = rig.directory.path().join("by-hand");
     copy_named(&bench_plugin()?, &by_hand, "by-hand")?;
     let (mut nanos, mut floor) = (Vec::new(), Vec::new());
+    let mut view = rig.host.watch_plugin("bench-0").ok_or("the plugin is not there")?;
     for _ in 0..STARTS {
         rig.host.stop_plugin("bench-0", "bench").await?;
         let begin = Instant::now();
         rig.host.start_plugin("bench-0", "bench").await?;
-        rig.running(1).await?;
+        view.wait_for(|plugin| plugin.state == PluginState::Running).await?;
         nanos.push(begin.elapsed().as_nanos() as u64);
         let begin = Instant::now();
         let child = start_by_hand(&by_hand, rig.directory.path())?;
