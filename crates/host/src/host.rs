@@ -230,6 +230,12 @@ impl PluginHost {
         Some(self.shared.registry.get(name)?.view.borrow().clone())
     }
 
+    /// Whether every task of the host still works. If not, a bug ended one of them, and the log has its panic.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.shared.shutdown.is_whole()
+    }
+
     /// One plugin, as something that can be waited for. The sender ends with the host.
     #[must_use]
     pub fn watch_plugin(&self, name: &str) -> Option<watch::Receiver<Arc<PluginSnapshot>>> {

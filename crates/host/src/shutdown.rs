@@ -1,6 +1,8 @@
 //! The end of a host: tell everybody, and know when everybody has left.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -11,6 +13,7 @@ use tokio_util::task::TaskTracker;
 pub struct Shutdown {
     told: CancellationToken,
     here: TaskTracker,
+    broken: Arc<AtomicBool>,
 }
 
 impl Shutdown {
@@ -19,7 +22,17 @@ impl Shutdown {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.here.spawn(task);
+        let broken = Broken(Arc::clone(&self.broken));
+        self.here.spawn(async move {
+            let _told_on_panic = broken;
+            task.await;
+        });
+    }
+
+    /// Whether no task has ended by a panic. One that has is a bug of the host: what it did is not done any more.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.broken.load(Ordering::Relaxed)
     }
 
     /// Cancelled when the host ends.
@@ -36,9 +49,37 @@ impl Shutdown {
     }
 }
 
+/// Notes a panic of the task that holds it.
+struct Broken(Arc<AtomicBool>);
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+            tracing::error!(
+                "a task of the plugin host ended by a bug; restart the host, and report the panic in its log"
+            );
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_not_overlooked() {
+        let shutdown = Shutdown::default();
+        shutdown.spawn(async {});
+        shutdown.here.close();
+        shutdown.here.wait().await;
+        assert!(shutdown.is_whole());
+        let shutdown = Shutdown::default();
+        shutdown.spawn(async { panic!("on purpose") });
+        shutdown.here.close();
+        shutdown.here.wait().await;
+        assert!(!shutdown.is_whole());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_end_waits_for_everybody_but_not_for_ever() {

@@ -28,4 +28,6 @@ pub struct Readiness {
     pub database: bool,
     /// Whether the daemon still takes work, that is, it is not being stopped.
     pub accepting: bool,
+    /// Whether every task of the plugin host still works; `false` after a bug ended one, until the daemon is restarted.
+    pub host: bool,
 }

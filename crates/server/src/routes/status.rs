@@ -29,16 +29,17 @@ pub(super) async fn health() -> Json<Health> {
     Json(Health { status: "ok".to_owned() })
 }
 
-/// Answers 200 while the daemon can do its work: its database answers and it is not being stopped.
+/// Answers 200 while the daemon can do its work: its database answers, no part of its host broke, and it is not being stopped.
 #[utoipa::path(get, path = "/readyz", tag = "daemon", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready", body = Readiness)))]
 pub(super) async fn readiness(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let database = app.host().store().events_after(i64::MAX, 1).await.is_ok();
     let accepting = !app.closing().is_cancelled();
-    let ready = database && accepting;
+    let host = app.host().is_whole();
+    let ready = database && accepting && host;
     let word = if ready { "ready" } else { "not_ready" };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { status: word.to_owned(), database, accepting }))
+    (status, Json(Readiness { status: word.to_owned(), database, accepting, host }))
 }
 
 /// Metrics of the plugin host and of the daemon.
