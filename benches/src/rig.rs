@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use axum::body::Body;
 use http_body_util::BodyExt;
 use temps_host::{Caller, HostConfig, Platform, PlatformError, PluginHost, PluginState, Role};
-use temps_protocol::{DeploymentInfo, EnvironmentInfo, ProjectInfo};
+use temps_protocol::ProjectInfo;
 use tower::ServiceExt;
 
 use crate::Outcome;
@@ -144,27 +144,6 @@ impl Platform for BenchPlatform {
     }
 
     async fn list_projects(&self) -> Result<Vec<ProjectInfo>, PlatformError> {
-        Ok(Vec::new())
-    }
-
-    async fn get_environment(&self, _: i32) -> Result<Option<EnvironmentInfo>, PlatformError> {
-        Ok(None)
-    }
-
-    async fn list_environments(&self, _: i32) -> Result<Vec<EnvironmentInfo>, PlatformError> {
-        Ok(Vec::new())
-    }
-
-    async fn get_deployment(&self, _: i32) -> Result<Option<DeploymentInfo>, PlatformError> {
-        Ok(None)
-    }
-
-    async fn list_deployments(
-        &self,
-        _: i32,
-        _: Option<i32>,
-        _: u32,
-    ) -> Result<Vec<DeploymentInfo>, PlatformError> {
         Ok(Vec::new())
     }
 

@@ -25,9 +25,7 @@ use axum::{Json, Router};
 use temps_host::grants::Grants;
 use temps_host::metrics::Metrics;
 use temps_host::plugin::{Link, PluginSnapshot, PluginState};
-use temps_host::protocol::{
-    DeploymentInfo, EnvironmentInfo, PluginManifest, PluginName, ProjectInfo, parse_ready_line,
-};
+use temps_host::protocol::{PluginManifest, PluginName, ProjectInfo, parse_ready_line};
 use temps_host::proxy::Proxy;
 use temps_host::proxy::bounds::Bounds;
 use temps_host::registry::{PluginHandle, Registry};
@@ -246,23 +244,6 @@ impl Platform for OneAdmin {
         Ok(None)
     }
     async fn list_projects(&self) -> Result<Vec<ProjectInfo>, PlatformError> {
-        Ok(Vec::new())
-    }
-    async fn get_environment(&self, _: i32) -> Result<Option<EnvironmentInfo>, PlatformError> {
-        Ok(None)
-    }
-    async fn list_environments(&self, _: i32) -> Result<Vec<EnvironmentInfo>, PlatformError> {
-        Ok(Vec::new())
-    }
-    async fn get_deployment(&self, _: i32) -> Result<Option<DeploymentInfo>, PlatformError> {
-        Ok(None)
-    }
-    async fn list_deployments(
-        &self,
-        _: i32,
-        _: Option<i32>,
-        _: u32,
-    ) -> Result<Vec<DeploymentInfo>, PlatformError> {
         Ok(Vec::new())
     }
 

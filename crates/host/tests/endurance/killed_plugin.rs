@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use temps_host::plugin::PluginState;
-use temps_host::protocol::{DeploymentInfo, EnvironmentInfo, ProjectInfo};
+use temps_host::protocol::ProjectInfo;
 use temps_host::store::HostStore;
 use temps_host::store::sqlite::SqliteStore;
 use temps_host::{Caller, Platform, PlatformError, PluginHost, Role};
@@ -44,23 +44,6 @@ impl Platform for Open {
         Ok(None)
     }
     async fn list_projects(&self) -> Result<Vec<ProjectInfo>, PlatformError> {
-        Ok(Vec::new())
-    }
-    async fn get_environment(&self, _: i32) -> Result<Option<EnvironmentInfo>, PlatformError> {
-        Ok(None)
-    }
-    async fn list_environments(&self, _: i32) -> Result<Vec<EnvironmentInfo>, PlatformError> {
-        Ok(Vec::new())
-    }
-    async fn get_deployment(&self, _: i32) -> Result<Option<DeploymentInfo>, PlatformError> {
-        Ok(None)
-    }
-    async fn list_deployments(
-        &self,
-        _: i32,
-        _: Option<i32>,
-        _: u32,
-    ) -> Result<Vec<DeploymentInfo>, PlatformError> {
         Ok(Vec::new())
     }
     async fn authenticate(&self, _: &http::request::Parts) -> Option<Caller> {
