@@ -150,8 +150,8 @@ async fn append(store: &dyn HostStore, batch: Vec<AuditRecord>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use temps_store::AuditFilter;
     use temps_store::sqlite::SqliteStore;
+    use temps_store::{AuditFilter, AuditStore};
 
     use super::*;
 

@@ -44,7 +44,7 @@ async fn prune(store: &dyn HostStore, audit: &Audit, metrics: &Metrics, retentio
 #[cfg(test)]
 mod tests {
     use chrono::Duration;
-    use temps_store::AuditFilter;
+    use temps_store::{AuditFilter, AuditStore};
 
     use super::super::tests::rig::{LONG, Rig};
     use super::*;

@@ -14,7 +14,7 @@ use temps_host::protocol::data::Method;
 use temps_host::protocol::{DeploymentInfo, EnvironmentInfo, PluginName, ProjectInfo};
 use temps_host::secrets::Secret;
 use temps_host::store::sqlite::SqliteStore;
-use temps_host::store::{AuditFilter, AuditRecord, HostStore};
+use temps_host::store::{AuditFilter, AuditRecord, AuditStore};
 use temps_host::{Platform, PlatformError};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};

@@ -1,12 +1,24 @@
 //! The audit trail's statements: append, and look.
 
+use async_trait::async_trait;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params_from_iter};
 
-use super::WriteTx;
-use super::host::json_of;
 use super::journal::{limit_of, time};
-use crate::{AuditFilter, AuditRecord, StoreError};
+use super::json_of;
+use super::{SqliteStore, WriteTx};
+use crate::{AuditFilter, AuditRecord, AuditStore, StoreError};
+
+#[async_trait]
+impl AuditStore for SqliteStore {
+    async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreError> {
+        self.write("append to the audit trail", move |tx| append(tx, &records)).await
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, StoreError> {
+        self.read("look into the audit trail", move |conn| find(conn, &filter)).await
+    }
+}
 
 /// The node of each record. A SQLite file belongs to one host; a shared database has the hosts' own names here.
 const NODE: &str = "local";

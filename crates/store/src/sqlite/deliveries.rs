@@ -1,10 +1,44 @@
 //! Deliveries and cursors: what became of each event at each plugin.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::WriteTx;
 use super::journal::{limit_of, time};
-use crate::{DeliveryRecord, DeliveryState, Seq, StoreError};
+use super::{SqliteStore, WriteTx};
+use crate::{DeliveryRecord, DeliveryState, DeliveryStore, Seq, StoreError};
+
+#[async_trait]
+impl DeliveryStore for SqliteStore {
+    async fn cursor(&self, plugin: &str) -> Result<Option<Seq>, StoreError> {
+        let plugin = plugin.to_owned();
+        self.read("read a cursor", move |conn| cursor(conn, &plugin)).await
+    }
+
+    async fn record_deliveries(
+        &self,
+        plugin: &str,
+        records: Vec<DeliveryRecord>,
+        cursor: Option<Seq>,
+    ) -> Result<(), StoreError> {
+        let plugin = plugin.to_owned();
+        self.write("record deliveries", move |tx| record(tx, &plugin, &records, cursor)).await
+    }
+
+    async fn deliveries(
+        &self,
+        plugin: Option<&str>,
+        state: Option<DeliveryState>,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<DeliveryRecord>, StoreError> {
+        let plugin = plugin.map(str::to_owned);
+        self.read("look up deliveries", move |conn| match plugin {
+            Some(plugin) => of_plugin(conn, &plugin, state, after, limit),
+            None => of_all(conn, state, after, limit),
+        })
+        .await
+    }
+}
 
 const COLUMNS: &str = "SELECT plugin, seq, event_id, state, attempts, via, outcome, sent_at, settled_at, latency_ms FROM deliveries";
 

@@ -1,11 +1,41 @@
 //! The journal's statements: append, and read in both directions. Both doors append, each in its own transactions.
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row};
 use temps_protocol::PluginEvent;
+use tokio::sync::watch;
 
-use super::WriteTx;
-use crate::{JournalEntry, MAX_PAGE_BYTES, Published, Seq, StoreError};
+use super::{SqliteStore, WriteTx};
+use crate::{JournalEntry, JournalStore, MAX_PAGE_BYTES, Published, Seq, StoreError};
+
+#[async_trait]
+impl JournalStore for SqliteStore {
+    async fn publish(&self, events: Vec<PluginEvent>) -> Result<Vec<Published>, StoreError> {
+        let encoded = events.iter().map(Encoded::new).collect::<Result<Vec<_>, _>>()?;
+        self.write("publish an event", move |tx| {
+            encoded.iter().map(|event| insert_encoded(tx, event)).collect()
+        })
+        .await
+    }
+
+    fn head(&self) -> watch::Receiver<Seq> {
+        self.head.clone()
+    }
+
+    async fn events_after(&self, after: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        self.read("read the journal", move |conn| entries_after(conn, after, limit)).await
+    }
+
+    async fn events_before(&self, before: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        self.read("read the journal", move |conn| entries_before(conn, before, limit)).await
+    }
+
+    async fn event(&self, id: &str) -> Result<Option<JournalEntry>, StoreError> {
+        let id = id.to_owned();
+        self.read("look up an event", move |conn| by_id(conn, &id)).await
+    }
+}
 
 /// An event in the form in which the journal holds it, made before the writer's turn.
 pub(crate) struct Encoded {
@@ -68,13 +98,21 @@ pub(super) fn head(conn: &Connection) -> Result<Seq, StoreError> {
 }
 
 /// Events after `after`, oldest first.
-pub(super) fn after(conn: &Connection, after: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
+pub(super) fn entries_after(
+    conn: &Connection,
+    after: Seq,
+    limit: usize,
+) -> Result<Vec<JournalEntry>, StoreError> {
     let sql = "SELECT seq, json, published_at FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
     entries(conn, sql, after, limit)
 }
 
 /// Events before `before`, newest first.
-pub(super) fn before(conn: &Connection, before: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
+pub(super) fn entries_before(
+    conn: &Connection,
+    before: Seq,
+    limit: usize,
+) -> Result<Vec<JournalEntry>, StoreError> {
     let sql = "SELECT seq, json, published_at FROM journal WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
     entries(conn, sql, before, limit)
 }

@@ -7,10 +7,10 @@
 mod audit;
 mod connection;
 mod deliveries;
-mod host;
 pub(crate) mod journal;
 mod migrations;
 mod platform;
+mod plugins;
 mod readers;
 mod retention;
 #[cfg(test)]
@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{Seq, StoreError};
@@ -88,4 +89,12 @@ impl SqliteStore {
         self.writer.close().await;
         self.readers.close();
     }
+}
+
+/// JSON that this crate wrote.
+fn json_of(text: &str) -> Result<Value, StoreError> {
+    serde_json::from_str(text).map_err(|e| StoreError::Database {
+        action: "read JSON that it holds",
+        reason: format!("the text is damaged: {e}"),
+    })
 }

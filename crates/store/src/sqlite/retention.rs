@@ -1,9 +1,17 @@
 //! Retention: what is too old, or too much, goes; oldest first, a bounded number of rows in each commit, counted.
 
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{SqliteStore, WriteTx};
-use crate::{Pruned, Retention, Seq, StoreError};
+use crate::{HostStore, Pruned, Retention, Seq, StoreError};
+
+#[async_trait]
+impl HostStore for SqliteStore {
+    async fn prune(&self, retention: Retention) -> Result<Pruned, StoreError> {
+        prune(self, retention).await
+    }
+}
 
 /// Events (or audit records) that one commit drops, with up to a hundred deliveries each. It keeps the writer free for
 /// publishes in between.

@@ -7,7 +7,7 @@ use serde_json::json;
 use temps_protocol::PluginEvent;
 
 use super::{SqliteStore, journal};
-use crate::{HostStore, StoreError};
+use crate::{JournalStore, StoreError};
 
 fn open() -> (tempfile::TempDir, Arc<SqliteStore>) {
     let dir = tempfile::tempdir().unwrap();

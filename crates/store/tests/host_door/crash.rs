@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use temps_store::HostStore;
+use temps_store::JournalStore;
 use temps_store::sqlite::SqliteStore;
 
 use crate::suite::event;

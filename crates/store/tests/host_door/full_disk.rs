@@ -5,7 +5,7 @@ use std::process::Command;
 
 use temps_protocol::PluginEvent;
 use temps_store::sqlite::SqliteStore;
-use temps_store::{HostStore, StoreError};
+use temps_store::{JournalStore, StoreError};
 
 use crate::suite::event;
 

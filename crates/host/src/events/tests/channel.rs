@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde_json::Value;
 use temps_protocol::{DeploymentInfo, EnvironmentInfo, ProjectInfo};
-use temps_store::{DeliveryState, HostStore};
+use temps_store::{DeliveryState, DeliveryStore};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::Message;

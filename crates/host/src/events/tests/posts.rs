@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde_json::Value;
-use temps_store::{DeliveryState, HostStore};
+use temps_store::{DeliveryState, DeliveryStore, JournalStore};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 

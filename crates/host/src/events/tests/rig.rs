@@ -8,7 +8,7 @@ use chrono::Utc;
 use serde_json::json;
 use temps_protocol::{PluginEvent, PluginManifest, PluginName, Ready};
 use temps_store::sqlite::SqliteStore;
-use temps_store::{DeliveryRecord, HostStore, PluginRecord, Seq};
+use temps_store::{DeliveryRecord, DeliveryStore, JournalStore, PluginRecord, PluginStore, Seq};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -7,7 +7,7 @@ use temps_protocol::{DeploymentInfo, PluginEvent};
 
 use crate::sqlite::SqliteStore;
 use crate::{
-    DeploymentFilter, DeploymentRecord, HostStore, NewEnvironmentRecord, NewProjectRecord, PlatformStore,
+    DeploymentFilter, DeploymentRecord, JournalStore, NewEnvironmentRecord, NewProjectRecord, PlatformStore,
     PlatformTx, StoreError,
 };
 

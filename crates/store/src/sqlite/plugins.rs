@@ -1,76 +1,16 @@
-//! The host's door on SQLite: which statement stands behind each method of [`HostStore`].
+//! What is known of plugins, in SQLite: names, grants, inspections, wire ids.
 
 use async_trait::async_trait;
 use chrono::Utc;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
-use temps_protocol::PluginEvent;
-use tokio::sync::watch;
 
-use super::journal::{self, Encoded, time};
-use super::{SqliteStore, WriteTx, audit, deliveries, retention};
-use crate::{
-    AuditFilter, AuditRecord, DeliveryRecord, DeliveryState, GrantRecord, HostStore, JournalEntry,
-    PluginRecord, Pruned, Published, Retention, Seq, StoreError,
-};
+use super::journal::time;
+use super::{SqliteStore, WriteTx, json_of};
+use crate::{GrantRecord, PluginRecord, PluginStore, StoreError};
 
 #[async_trait]
-impl HostStore for SqliteStore {
-    async fn publish(&self, events: Vec<PluginEvent>) -> Result<Vec<Published>, StoreError> {
-        let encoded = events.iter().map(Encoded::new).collect::<Result<Vec<_>, _>>()?;
-        self.write("publish an event", move |tx| {
-            encoded.iter().map(|event| journal::insert_encoded(tx, event)).collect()
-        })
-        .await
-    }
-
-    fn head(&self) -> watch::Receiver<Seq> {
-        self.head.clone()
-    }
-
-    async fn events_after(&self, after: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
-        self.read("read the journal", move |conn| journal::after(conn, after, limit)).await
-    }
-
-    async fn events_before(&self, before: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
-        self.read("read the journal", move |conn| journal::before(conn, before, limit)).await
-    }
-
-    async fn event(&self, id: &str) -> Result<Option<JournalEntry>, StoreError> {
-        let id = id.to_owned();
-        self.read("look up an event", move |conn| journal::by_id(conn, &id)).await
-    }
-
-    async fn cursor(&self, plugin: &str) -> Result<Option<Seq>, StoreError> {
-        let plugin = plugin.to_owned();
-        self.read("read a cursor", move |conn| deliveries::cursor(conn, &plugin)).await
-    }
-
-    async fn record_deliveries(
-        &self,
-        plugin: &str,
-        records: Vec<DeliveryRecord>,
-        cursor: Option<Seq>,
-    ) -> Result<(), StoreError> {
-        let plugin = plugin.to_owned();
-        self.write("record deliveries", move |tx| deliveries::record(tx, &plugin, &records, cursor)).await
-    }
-
-    async fn deliveries(
-        &self,
-        plugin: Option<&str>,
-        state: Option<DeliveryState>,
-        after: Seq,
-        limit: usize,
-    ) -> Result<Vec<DeliveryRecord>, StoreError> {
-        let plugin = plugin.map(str::to_owned);
-        self.read("look up deliveries", move |conn| match plugin {
-            Some(plugin) => deliveries::of_plugin(conn, &plugin, state, after, limit),
-            None => deliveries::of_all(conn, state, after, limit),
-        })
-        .await
-    }
-
+impl PluginStore for SqliteStore {
     async fn plugins(&self) -> Result<Vec<PluginRecord>, StoreError> {
         self.read("list plugins", plugins).await
     }
@@ -121,14 +61,6 @@ impl HostStore for SqliteStore {
         .await
     }
 
-    async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreError> {
-        self.write("append to the audit trail", move |tx| audit::append(tx, &records)).await
-    }
-
-    async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, StoreError> {
-        self.read("look into the audit trail", move |conn| audit::find(conn, &filter)).await
-    }
-
     async fn wire_id(&self, kind: &str, external_id: &str) -> Result<i32, StoreError> {
         let key = (kind.to_owned(), external_id.to_owned());
         let asked = key.clone();
@@ -147,18 +79,6 @@ impl HostStore for SqliteStore {
         })
         .await
     }
-
-    async fn prune(&self, retention: Retention) -> Result<Pruned, StoreError> {
-        retention::prune(self, retention).await
-    }
-}
-
-/// JSON that this crate wrote.
-pub(super) fn json_of(text: &str) -> Result<Value, StoreError> {
-    serde_json::from_str(text).map_err(|e| StoreError::Database {
-        action: "read JSON that it holds",
-        reason: format!("the text is damaged: {e}"),
-    })
 }
 
 fn plugins(conn: &Connection) -> Result<Vec<PluginRecord>, StoreError> {
