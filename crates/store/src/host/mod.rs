@@ -1,6 +1,7 @@
 //! The door of the plugin host. Each concern has a trait of its own; [`HostStore`] is all of them.
 
 mod audit;
+mod chain;
 mod deliveries;
 mod journal;
 mod plugins;
@@ -11,6 +12,7 @@ use chrono::{DateTime, Utc};
 use crate::StoreError;
 
 pub use audit::*;
+pub use chain::*;
 pub use deliveries::*;
 pub use journal::*;
 pub use plugins::*;

@@ -2,9 +2,10 @@
 //!
 //! This file is the engine's face: opening, and the two ways in that both doors use, [`SqliteStore::write`] and
 //! [`SqliteStore::read`]. What is written stands in the files of the doors; the engine knows nothing of it, apart from
-//! the journal's head, which it announces after each commit.
+//! the journal's head, which it announces after each commit, and the link of the audit chain, with which it ends one.
 
 mod audit;
+mod chain;
 mod connection;
 mod deliveries;
 pub(crate) mod journal;
@@ -25,6 +26,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{Seq, StoreError};
+use chain::Chain;
 use readers::Readers;
 pub(crate) use writer::WriteTx;
 use writer::Writer;
@@ -37,6 +39,7 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
     head: watch::Receiver<Seq>,
+    chain: Arc<Chain>,
 }
 
 impl SqliteStore {
@@ -50,8 +53,9 @@ impl SqliteStore {
         migrations::migrate(&mut conn)?;
         let (announce, head) = watch::channel(journal::head(&conn)?);
         let readers = Readers::start(path)?;
-        let writer = Writer::start(conn, announce)?;
-        Ok(Arc::new(Self { writer, readers, head }))
+        let chain = Arc::new(Chain::default());
+        let writer = Writer::start(conn, announce, chain.clone())?;
+        Ok(Arc::new(Self { writer, readers, head, chain }))
     }
 
     /// Runs `work` in a transaction and returns once its commit is durable.

@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::chain::{self, Due};
 use super::{SqliteStore, WriteTx};
-use crate::{HostStore, Pruned, Retention, Seq, StoreError};
+use crate::{HostStore, Part, Pruned, Retention, Seal, Seq, StoreError};
 
 #[async_trait]
 impl HostStore for SqliteStore {
@@ -29,7 +30,12 @@ pub(super) async fn prune(store: &SqliteStore, retention: Retention) -> Result<P
         pruned.unsettled += step.unsettled;
     }
     loop {
-        let dropped = store.write("drop old audit records", move |tx| prune_audit(tx, &retention)).await?;
+        let chain = store.chain.clone();
+        let dropped = store
+            .write("drop old audit records", move |tx| {
+                prune_audit(tx, chain.seal().map(|seal| &**seal), &retention)
+            })
+            .await?;
         if dropped == 0 {
             break;
         }
@@ -60,11 +66,17 @@ fn prune_journal(tx: &WriteTx<'_>, retention: &Retention) -> Result<Pruned, Stor
     Ok(Pruned { events: events as u64, unsettled: unsettled.unsigned_abs(), audit: 0 })
 }
 
-fn prune_audit(tx: &WriteTx<'_>, retention: &Retention) -> Result<u64, StoreError> {
+fn prune_audit(tx: &WriteTx<'_>, seal: Option<&dyn Seal>, retention: &Retention) -> Result<u64, StoreError> {
     let since = (retention.now - retention.audit_age).timestamp_micros();
     let bytes = i64::try_from(retention.audit_bytes).unwrap_or(i64::MAX);
     let Some(last) = last_to_go(tx, "audit", ["at", "detail"], since, bytes)? else { return Ok(0) };
-    Ok(tx.prepare_cached("DELETE FROM audit WHERE seq <= ?1")?.execute([last])? as u64)
+    let is_due = |seq: Seq| {
+        let sql = "SELECT at < ?1 OR total - octet_length(detail) < (SELECT total FROM audit ORDER BY seq DESC LIMIT 1) - ?2
+                   FROM audit WHERE seq = ?3";
+        let due = tx.prepare_cached(sql)?.query_row((since, bytes, seq), |row| row.get(0)).optional()?;
+        Ok(due.unwrap_or(false))
+    };
+    chain::remove_oldest(tx, seal, Part::Records, Due { last, is_due: &is_due })
 }
 
 /// The last of the rows at the old end that are older than `since` or beyond `bytes`; `None` when nothing has to go.

@@ -6,10 +6,12 @@
 use std::cell::Cell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::chain::Chain;
 use crate::{Seq, StoreError};
 
 /// Writes that may wait for the writer; further callers wait for a place. Each is a closure and what it captured.
@@ -58,11 +60,15 @@ impl Deref for WriteTx<'_> {
 
 impl Writer {
     /// Starts the thread. It ends when the `Writer` is dropped or closed.
-    pub(super) fn start(conn: Connection, head: watch::Sender<Seq>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        conn: Connection,
+        head: watch::Sender<Seq>,
+        chain: Arc<Chain>,
+    ) -> Result<Self, StoreError> {
         let (commands, queue) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&conn, queue, &head))
+            .spawn(move || run(&conn, queue, &After { head, chain }))
             .map_err(|e| StoreError::Database { action: "start its writer thread", reason: e.to_string() })?;
         Ok(Self { commands })
     }
@@ -131,10 +137,16 @@ where
     }
 }
 
-fn run(conn: &Connection, mut queue: mpsc::Receiver<Command>, head: &watch::Sender<Seq>) {
+/// What a commit brings with it: the link of the audit chain before it, and the journal's head that is announced after it.
+struct After {
+    head: watch::Sender<Seq>,
+    chain: Arc<Chain>,
+}
+
+fn run(conn: &Connection, mut queue: mpsc::Receiver<Command>, after: &After) {
     while let Some(command) = queue.blocking_recv() {
         let closing = match command {
-            Command::Write(first) => write_group(conn, first, &mut queue, head),
+            Command::Write(first) => write_group(conn, first, &mut queue, after),
             Command::Close(done) => Some(done),
         };
         if let Some(done) = closing {
@@ -155,18 +167,18 @@ fn write_group(
     conn: &Connection,
     first: Box<dyn Write>,
     queue: &mut mpsc::Receiver<Command>,
-    head: &watch::Sender<Seq>,
+    after: &After,
 ) -> Option<oneshot::Sender<()>> {
     let mut group = vec![first];
     let mut closing = None;
-    let outcome = transaction(conn, &mut group, queue, &mut closing);
+    let outcome = transaction(conn, &after.chain, &mut group, queue, &mut closing);
     if !conn.is_autocommit()
         && let Err(error) = execute(conn, "ROLLBACK")
     {
         tracing::error!(%error, "the database refused to roll back");
     }
     if let Ok(Some(seq)) = outcome {
-        head.send_replace(seq);
+        after.head.send_replace(seq);
     }
     let commit = outcome.map(|_| ());
     for write in group {
@@ -177,11 +189,13 @@ fn write_group(
 
 fn transaction(
     conn: &Connection,
+    chain: &Chain,
     group: &mut Vec<Box<dyn Write>>,
     queue: &mut mpsc::Receiver<Command>,
     closing: &mut Option<oneshot::Sender<()>>,
 ) -> Result<Option<Seq>, StoreError> {
     execute(conn, "BEGIN IMMEDIATE")?;
+    let begun = chain.begin(conn)?;
     let mut head = None;
     let mut done = 0;
     while done < group.len() {
@@ -195,6 +209,7 @@ fn transaction(
             }
         }
     }
+    chain.end(conn, begun)?;
     execute(conn, "COMMIT")?;
     Ok(head)
 }

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod chain;
 mod crash;
 mod full_disk;
+mod seal;
 mod suite;
+mod tampering;
 
 use std::sync::Arc;
 
@@ -54,4 +57,10 @@ keeps! { sqlite:
     wire_ids_are_made_once_and_lead_back,
     retention_drops_what_is_old_and_says_what_was_not_settled,
     retention_drops_what_is_too_much_and_places_are_never_given_again,
+    every_commit_of_the_trail_has_a_link_and_the_chain_verifies,
+    many_writers_at_the_same_time_make_one_chain,
+    what_was_there_before_the_chain_is_said_to_be_outside_of_it,
+    retention_cuts_whole_links_and_what_is_left_verifies,
+    retention_during_a_verification_does_not_look_like_a_stranger,
+    another_key_and_heads_of_another_chain_are_found,
 }

@@ -13,6 +13,14 @@ use temps_store::{
     PluginRecord, Retention, Seq,
 };
 
+pub(crate) use crate::chain::{
+    another_key_and_heads_of_another_chain_are_found,
+    every_commit_of_the_trail_has_a_link_and_the_chain_verifies,
+    many_writers_at_the_same_time_make_one_chain, retention_cuts_whole_links_and_what_is_left_verifies,
+    retention_during_a_verification_does_not_look_like_a_stranger,
+    what_was_there_before_the_chain_is_said_to_be_outside_of_it,
+};
+
 type Store = Arc<dyn HostStore>;
 
 /// A time that survives a database, which keeps microseconds.
@@ -288,7 +296,10 @@ pub(crate) async fn the_audit_trail_is_narrowed_and_paged(store: Store) {
         audit_record("plugin.crashed", Some("a"), at(1), json!({})),
         audit_record("plugin.started", Some("b"), at(2), json!({})),
         audit_record("plugins.listed", None, at(3), json!({})),
-        audit_record("grant.added", Some("a"), at(4), json!({})),
+        AuditRecord {
+            actor: "alice".into(),
+            ..audit_record("grant.added", Some("a"), at(4), json!({"event_id": "e-1"}))
+        },
     ];
     store.append_audit(records.clone()).await.unwrap();
     let find = async |filter: AuditFilter| {
@@ -305,6 +316,8 @@ pub(crate) async fn the_audit_trail_is_narrowed_and_paged(store: Store) {
     assert_eq!(find(AuditFilter { plugin: Some("a".into()), ..all.clone() }).await, pick(&[0, 1, 4]));
     assert_eq!(find(AuditFilter { kind: Some("plugin.*".into()), ..all.clone() }).await, pick(&[0, 1, 2]));
     assert_eq!(find(AuditFilter { kind: Some("plugin.crashed".into()), ..all.clone() }).await, pick(&[1]));
+    assert_eq!(find(AuditFilter { actor: Some("alice".into()), ..all.clone() }).await, pick(&[4]));
+    assert_eq!(find(AuditFilter { event_id: Some("e-1".into()), ..all.clone() }).await, pick(&[4]));
     let span = AuditFilter { since: Some(at(1)), until: Some(at(4)), ..all.clone() };
     assert_eq!(find(span).await, pick(&[1, 2, 3]));
     let newest = AuditFilter { newest_first: true, limit: 2, ..all.clone() };
