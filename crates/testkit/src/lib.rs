@@ -7,6 +7,7 @@ pub mod behaviour;
 pub mod binaries;
 pub mod daemon;
 pub mod played_host;
+pub mod postgres;
 pub mod skip;
 pub mod slack;
 pub mod unruly;
@@ -14,4 +15,5 @@ pub mod vectors;
 
 pub use behaviour::{Behaviour, Sin, Step};
 pub use played_host::PlayedHost;
+pub use postgres::Postgres;
 pub use skip::skip;
