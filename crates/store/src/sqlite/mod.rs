@@ -6,9 +6,11 @@
 
 mod audit;
 mod chain;
+mod config;
 mod connection;
 mod deliveries;
 pub(crate) mod journal;
+mod key_value;
 mod migrations;
 mod platform;
 mod plugins;

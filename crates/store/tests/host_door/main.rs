@@ -5,6 +5,7 @@
 mod chain;
 mod crash;
 mod full_disk;
+mod key_value;
 mod seal;
 mod suite;
 mod tampering;
@@ -63,4 +64,12 @@ keeps! { sqlite:
     retention_cuts_whole_links_and_what_is_left_verifies,
     retention_during_a_verification_does_not_look_like_a_stranger,
     another_key_and_heads_of_another_chain_are_found,
+    an_entry_comes_back_as_it_was_written_and_its_revision_grows,
+    of_many_writers_that_expect_the_same_revision_exactly_one_wins,
+    the_quota_holds_while_many_write,
+    what_has_ended_is_not_there_and_is_swept_in_small_commits,
+    a_list_is_paged_by_prefix_and_bounded_in_bytes,
+    a_plugin_sees_and_clears_only_its_own_entries,
+    whatever_a_plugin_does_its_storage_is_as_the_model_says,
+    a_configuration_comes_back_and_of_two_changes_to_one_revision_one_wins,
 }

@@ -20,6 +20,14 @@ pub(crate) use crate::chain::{
     retention_during_a_verification_does_not_look_like_a_stranger,
     what_was_there_before_the_chain_is_said_to_be_outside_of_it,
 };
+pub(crate) use crate::key_value::{
+    a_configuration_comes_back_and_of_two_changes_to_one_revision_one_wins,
+    a_list_is_paged_by_prefix_and_bounded_in_bytes, a_plugin_sees_and_clears_only_its_own_entries,
+    an_entry_comes_back_as_it_was_written_and_its_revision_grows,
+    of_many_writers_that_expect_the_same_revision_exactly_one_wins, the_quota_holds_while_many_write,
+    what_has_ended_is_not_there_and_is_swept_in_small_commits,
+    whatever_a_plugin_does_its_storage_is_as_the_model_says,
+};
 
 type Store = Arc<dyn HostStore>;
 
