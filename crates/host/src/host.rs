@@ -289,11 +289,11 @@ impl PluginHost {
         self.shared.audit.changes()
     }
 
-    /// Begins to verify the audit trail, or joins the verification that is under way. It works beside everything else;
-    /// the receiver shows how far it is, and ends with `ended_at`.
-    pub async fn verify_audit(&self) -> watch::Receiver<Option<Check>> {
+    /// Begins to verify the audit trail for an operator, or joins the verification that is under way. It works beside
+    /// everything else; [`PluginHost::last_audit_check`] shows how far it is.
+    pub async fn verify_audit(&self, actor: &str) -> Check {
         self.shared.audit.flush().await;
-        self.shared.trail.check()
+        self.shared.trail.check(&self.shared.audit, actor)
     }
 
     /// The last verification of the audit trail since the host started, or the one under way.

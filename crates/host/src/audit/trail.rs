@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use temps_store::{AuditVerdict, ChainPage, Head, HostStore, Part, Seal, StoreError, Verifier};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::Audit;
 use super::heads::{HeadFile, TrailFiles};
 use super::key::{KeyError, KeySeal};
 
@@ -164,8 +166,8 @@ impl Trail {
         }
     }
 
-    /// Begins a verification, or joins the one that is under way.
-    pub(crate) fn check(&self) -> watch::Receiver<Option<Check>> {
+    /// Begins a verification for an operator, or joins the one that is under way. What it finds is recorded.
+    pub(crate) fn check(&self, audit: &Audit, actor: &str) -> Check {
         let begun = self.check.send_if_modified(|check| {
             let is_under_way = check.as_ref().is_some_and(|check| check.ended_at.is_none());
             if !is_under_way {
@@ -174,7 +176,7 @@ impl Trail {
             !is_under_way
         });
         if begun {
-            let this = self.clone();
+            let (this, audit, actor) = (self.clone(), audit.clone(), actor.to_owned());
             let runtime = tokio::runtime::Handle::current();
             tokio::task::spawn_blocking(move || {
                 let pages =
@@ -196,15 +198,29 @@ impl Trail {
                         check.ended_at = Some(Utc::now());
                     }
                 });
+                if let Some(check) = this.last_check() {
+                    audit.record("audit.verified", None, &actor, detail(&check));
+                }
             });
         }
-        self.check.subscribe()
+        self.last_check().unwrap_or_default()
     }
 
     /// The last verification, or the one under way.
     pub(crate) fn last_check(&self) -> Option<Check> {
         self.check.borrow().clone()
     }
+}
+
+fn detail(check: &Check) -> serde_json::Value {
+    let verdict = &check.verdict;
+    let wrong = verdict.wrong.as_ref().map(ToString::to_string);
+    json!({
+        "intact": wrong.is_none() && check.failed.is_none(),
+        "wrong": wrong,
+        "failed": check.failed,
+        "links": verdict.links,
+    })
 }
 
 /// Verifies a trail without a host: `pages` gives its chain, `files` are those of the host that wrote it.
