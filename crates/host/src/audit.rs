@@ -23,6 +23,16 @@ pub use key::KeyError;
 pub(crate) use trail::Trail;
 pub use trail::{Check, CheckError, check_offline};
 
+/// The seal that is made with the key in a file. The key is made when there is none.
+///
+/// The host does this by itself; it is here for programs that look at a trail without a host.
+///
+/// # Errors
+/// [`KeyError`]. A file that is there is never replaced.
+pub fn seal(path: &std::path::Path) -> Result<Arc<dyn temps_store::Seal>, KeyError> {
+    Ok(Arc::new(key::KeySeal::load_or_make(path)?))
+}
+
 /// Records that may wait for the disk. At a few hundred bytes each this is a few megabytes, and minutes of a busy host.
 const QUEUE: usize = 8_192;
 
