@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod registry;
 pub mod secrets;
 pub mod shutdown;
+pub mod usage;
 pub mod wire_ids;
 
 pub use config::HostConfig;

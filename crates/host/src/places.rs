@@ -119,6 +119,12 @@ impl Places {
         self.state_dir.join("artifacts")
     }
 
+    /// The files beside the audit trail: its key, and where its chain stood.
+    #[must_use]
+    pub fn trail(&self) -> crate::audit::TrailFiles {
+        crate::audit::TrailFiles::of(&self.state_dir)
+    }
+
     /// Where a plugin's log files are.
     #[must_use]
     pub fn logs(&self, plugin: &str) -> PathBuf {

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use temps_protocol::{Feature, PluginManifest, PluginName, Ready};
 use tokio::io::{AsyncRead, BufReader};
 use tokio::sync::{mpsc, watch};
@@ -25,6 +26,7 @@ use crate::grants::Grants;
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
 use crate::secrets::Secret;
+use crate::usage::{self, Meter, Traffic, Usage};
 
 /// How long `GET /ui/` may take when ready did not say that there is a UI.
 const UI_TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,6 +65,8 @@ pub(crate) enum Progress {
     UiFound,
     /// No work is in flight any more.
     Drained,
+    /// What was used since the last time.
+    Usage(Usage),
     /// Health is to be shown.
     Health(Health),
     /// Health failed too often.
@@ -363,6 +367,29 @@ async fn check(context: &StartContext, process: &Process, link: &Arc<Link>, puls
     // Asked afterwards, so that a debugger which came meanwhile is not taken for a failure.
     let suspended = *context.debug.borrow() || (answer.is_err() && process.is_traced());
     if suspended { pulse.suspend() } else { pulse.judge(answer, &policy) }
+}
+
+/// Measures what the plugin uses until the start is over.
+pub(crate) async fn watch_usage(context: StartContext, launcher: u32) {
+    let counted = || Traffic::counted(&context.shared.metrics, context.name.as_str());
+    let mut meter = Meter::begin(Instant::now(), counted());
+    loop {
+        let pause = context.shared.config().usage_every;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.over.cancelled() => return,
+        }
+        // Failing means that the runtime ends.
+        let Ok(resources) = tokio::task::spawn_blocking(move || usage::measure(launcher)).await else {
+            return;
+        };
+        let usage = meter.read(Instant::now(), Utc::now(), resources, counted());
+        // What was measured of a plugin that is gone would say nothing of it.
+        if context.over.is_cancelled() {
+            return;
+        }
+        context.report(Progress::Usage(usage)).await;
+    }
 }
 
 /// Tells when no work with the plugin is in flight any more.
