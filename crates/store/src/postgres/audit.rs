@@ -1,70 +1,64 @@
-//! The audit trail of this node: append in groups, and look.
+//! The audit trail of this node: append, look, and read its chain.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
 
-use super::connection::{Conn, text};
-use super::lane::{Batch, Waiting};
+use super::connection::text;
 use super::narrowed::Narrowed;
 use super::pool::On;
-use super::{PostgresStore, json_of, limit_of};
-use crate::{AuditFilter, AuditRecord, AuditStore, StoreError};
+use super::trail::Entry;
+use super::{PostgresStore, chain, json_of, limit_of};
+use crate::{AuditFilter, AuditRecord, AuditStore, ChainPage, Link, Seal, StoreError};
 
 #[async_trait]
 impl AuditStore for PostgresStore {
     async fn append_audit(&self, records: Vec<AuditRecord>) -> Result<(), StoreError> {
-        self.audit.write(records).await.map_err(|error| error.during("append to the audit trail"))
+        let written = self.trail.write(Entry::Audit(records)).await;
+        written.map_err(|error| error.during("append to the audit trail"))
     }
 
     async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, StoreError> {
         find(self.read("look into the audit trail"), self.node(), &filter).await
     }
-}
 
-/// Records of the trail, in groups. Only this node writes its trail, and in this lane alone, so places follow the order
-/// of the commits.
-pub(super) struct Records {
-    node: String,
-}
-
-impl Records {
-    pub(super) fn new(node: &str) -> Self {
-        Self { node: node.to_owned() }
-    }
-}
-
-impl Batch for Records {
-    type Item = Vec<AuditRecord>;
-    type Output = ();
-    const REPEATABLE: bool = false;
-
-    fn bytes(item: &Vec<AuditRecord>) -> usize {
-        // The details are not encoded yet; most are this small.
-        item.len() * 512
+    async fn seal_audit(&self, seal: Arc<dyn Seal>) -> Result<(), StoreError> {
+        self.chain.start(seal);
+        Ok(())
     }
 
-    async fn write(&self, conn: &Conn, items: &[Waiting<Self>]) -> Result<Vec<()>, StoreError> {
-        let records: Vec<&AuditRecord> = items.iter().flat_map(|waiting| &waiting.item).collect();
-        let at: Vec<_> = records.iter().map(|record| record.at).collect();
-        let kinds: Vec<String> = records.iter().map(|record| text(&record.kind)).collect();
-        let plugins: Vec<Option<String>> =
-            records.iter().map(|record| record.plugin.as_deref().map(text)).collect();
-        let actors: Vec<String> = records.iter().map(|record| text(&record.actor)).collect();
-        let details: Vec<String> = records.iter().map(|record| record.detail.to_string()).collect();
-        let sql = "WITH new AS (
-                SELECT *, sum(octet_length(detail)) OVER (ORDER BY nth) AS upto, count(*) OVER () AS rows,
-                       sum(octet_length(detail)) OVER () AS bytes
-                FROM unnest($2::TIMESTAMPTZ[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[])
-                         WITH ORDINALITY AS records (at, kind, plugin, actor, detail, nth)
-            ), head AS (
-                INSERT INTO audit_heads AS head (node, seq, total) SELECT $1, rows, bytes FROM new LIMIT 1
-                ON CONFLICT (node) DO UPDATE SET seq = head.seq + excluded.seq, total = head.total + excluded.total
-                RETURNING seq, total
-            )
-            INSERT INTO audit (node, seq, at, kind, plugin, actor, detail, total)
-            SELECT $1, head.seq - rows + nth, at, kind, plugin, actor, detail, head.total - bytes + upto FROM new, head";
-        conn.execute(sql, &[&self.node, &at, &kinds, &plugins, &actors, &details]).await?;
-        Ok(vec![(); items.len()])
+    fn audit_node(&self) -> &str {
+        self.node()
+    }
+
+    async fn audit_link(&self, number: Option<i64>) -> Result<Option<Link>, StoreError> {
+        let action = "look up a link of the audit chain";
+        let lease = self.pool.lease().await?;
+        let found = match number {
+            Some(number) => chain::link_at(lease.conn(), self.node(), number).await,
+            None => chain::last_link(lease.conn(), self.node()).await,
+        };
+        lease.end(&found);
+        found.map_err(|error| error.during(action))
+    }
+
+    async fn audit_chain(
+        &self,
+        seal: Arc<dyn Seal>,
+        after: i64,
+        limit: usize,
+    ) -> Result<ChainPage, StoreError> {
+        let lease = self.pool.lease().await?;
+        let page = async {
+            lease.conn().batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            let page = chain::page(lease.conn(), self.node(), &*seal, after, limit).await?;
+            lease.conn().batch("COMMIT").await?;
+            Ok(page)
+        };
+        let page = page.await;
+        lease.end_transaction(&page);
+        page.map_err(|error: StoreError| error.during("read the audit chain"))
     }
 }
 
@@ -76,12 +70,14 @@ async fn find(on: On<'_>, node: &str, filter: &AuditFilter) -> Result<Vec<AuditR
     match filter.kind.as_deref().map(|kind| (kind, kind.strip_suffix(".*"))) {
         // Everything from `prefix.` to just before `prefix/`, the character after the dot.
         Some((_, Some(prefix))) => {
-            narrowed.by("kind COLLATE \"C\" >= ", text(&format!("{prefix}.")));
-            narrowed.by("kind COLLATE \"C\" < ", text(&format!("{prefix}/")));
+            narrowed.by("kind >= ", text(&format!("{prefix}.")));
+            narrowed.by("kind < ", text(&format!("{prefix}/")));
         }
-        Some((kind, None)) => narrowed.by("kind COLLATE \"C\" = ", text(kind)),
+        Some((kind, None)) => narrowed.by("kind = ", text(kind)),
         None => {}
     }
+    narrowed.by_some("actor = ", filter.actor.as_deref().map(text));
+    narrowed.by_some("detail::JSON ->> 'event_id' = ", filter.event_id.as_deref().map(text));
     narrowed.by_some("at >= ", filter.since);
     narrowed.by_some("at < ", filter.until);
     narrowed.by_some("seq > ", filter.after_seq);

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
@@ -13,6 +14,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Config, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::pipeline::Values;
 use super::tls::Encryption;
 use crate::{PostgresUrl, Seq, StoreError};
 
@@ -207,6 +209,26 @@ impl Conn {
     pub(super) async fn execute(&self, sql: &str, values: Params<'_>) -> Result<u64, StoreError> {
         let statement = self.statement(sql).await?;
         Ok(self.client.execute(&statement, values).await?)
+    }
+
+    /// Runs statements in one transaction and one exchange. They are parsed before, so that none overtakes another.
+    pub(super) async fn transaction(&self, statements: &[(&'static str, Values)]) -> Result<(), StoreError> {
+        let mut parsed = Vec::with_capacity(statements.len());
+        for (sql, values) in statements {
+            parsed.push((self.statement(sql).await?, values));
+        }
+        let begin = self.client.batch_execute("BEGIN");
+        let run = join_all(parsed.iter().map(|(statement, values)| {
+            self.client.execute_raw(statement, values.iter().map(|value| &**value as &(dyn ToSql + Sync)))
+        }));
+        // When a statement failed, this undoes the others and says nothing of it; the statement does.
+        let commit = self.client.batch_execute("COMMIT");
+        let (begun, ran, committed) = tokio::join!(biased; begin, run, commit);
+        begun?;
+        for outcome in ran {
+            outcome?;
+        }
+        Ok(committed?)
     }
 
     async fn statement(&self, sql: &str) -> Result<Statement, StoreError> {

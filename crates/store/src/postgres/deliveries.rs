@@ -1,14 +1,15 @@
 //! Deliveries and cursors of this node: what became of each event at each plugin.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio_postgres::Row;
 
-use super::connection::{Conn, text};
-use super::lane::{Batch, Waiting};
+use super::connection::text;
+use super::pipeline::Pipeline;
 use super::pool::On;
+use super::trail::Entry;
 use super::{PostgresStore, limit_of};
 use crate::{DeliveryRecord, DeliveryState, DeliveryStore, Seq, StoreError};
 
@@ -27,7 +28,7 @@ impl DeliveryStore for PostgresStore {
         cursor: Option<Seq>,
     ) -> Result<(), StoreError> {
         let write = Record { plugin: plugin.to_owned(), records, cursor };
-        self.deliveries.write(write).await.map_err(|error| error.during("record deliveries"))
+        self.trail.write(Entry::Deliveries(write)).await.map_err(|error| error.during("record deliveries"))
     }
 
     async fn deliveries(
@@ -48,98 +49,74 @@ pub(super) struct Record {
     cursor: Option<Seq>,
 }
 
-/// Records of deliveries, in groups. A record replaces the one before, and a cursor never goes back, so writing twice is
-/// writing once.
-pub(super) struct Deliveries {
-    node: String,
-}
-
-impl Deliveries {
-    pub(super) fn new(node: &str) -> Self {
-        Self { node: node.to_owned() }
+impl Record {
+    /// About how many bytes go to the server.
+    pub(super) fn bytes(&self) -> usize {
+        self.records.iter().map(|record| 128 + record.outcome.as_ref().map_or(0, String::len)).sum()
     }
 }
 
-impl Batch for Deliveries {
-    type Item = Record;
-    type Output = ();
-    const REPEATABLE: bool = true;
-
-    fn bytes(item: &Record) -> usize {
-        item.records.iter().map(|record| 128 + record.outcome.as_ref().map_or(0, String::len)).sum()
-    }
-
-    async fn write(&self, conn: &Conn, items: &[Waiting<Self>]) -> Result<Vec<()>, StoreError> {
-        // One statement may write a row once, so of several records of a delivery the last one counts.
-        let mut last = HashMap::new();
-        let mut cursors: HashMap<&str, Seq> = HashMap::new();
-        for Record { plugin, records, cursor } in items.iter().map(|waiting| &waiting.item) {
-            for record in records {
-                last.insert((plugin.as_str(), record.seq), record);
-            }
-            if let Some(seq) = *cursor {
-                let known = cursors.entry(plugin).or_insert(seq);
-                *known = seq.max(*known);
-            }
+/// Adds the statements that write what callers record. Writing it twice is writing it once.
+pub(super) fn write<'a>(pipeline: &mut Pipeline, node: &str, news: impl Iterator<Item = &'a Record>) {
+    // One statement may write a row once, so of several records of a delivery the last one counts.
+    let mut last = BTreeMap::new();
+    let mut cursors: BTreeMap<&str, Seq> = BTreeMap::new();
+    for Record { plugin, records, cursor } in news {
+        last.extend(records.iter().map(|record| ((plugin.as_str(), record.seq), record)));
+        if let Some(seq) = *cursor {
+            let known = cursors.entry(plugin).or_insert(seq);
+            *known = seq.max(*known);
         }
-        write(conn, &self.node, &last, &cursors).await?;
-        Ok(vec![(); items.len()])
+    }
+    if !last.is_empty() {
+        write_records(pipeline, node, &last);
+    }
+    if !cursors.is_empty() {
+        let (plugins, seqs): (Vec<String>, Vec<Seq>) =
+            cursors.into_iter().map(|(plugin, seq)| (plugin.to_owned(), seq)).unzip();
+        pipeline.add(
+            "INSERT INTO cursors (node, plugin, seq) SELECT $1, * FROM unnest($2::TEXT[], $3::BIGINT[])
+             ON CONFLICT (node, plugin) DO UPDATE SET seq = greatest(cursors.seq, excluded.seq)",
+            vec![Box::new(node.to_owned()), Box::new(plugins), Box::new(seqs)],
+        );
     }
 }
 
-async fn write(
-    conn: &Conn,
-    node: &str,
-    records: &HashMap<(&str, Seq), &DeliveryRecord>,
-    cursors: &HashMap<&str, Seq>,
-) -> Result<(), StoreError> {
-    // Rows are locked in one order, so that nobody who writes several can lock out another.
-    let mut rows: Vec<_> = records.iter().collect();
-    rows.sort_unstable_by_key(|(key, _)| **key);
-    let plugins: Vec<&str> = rows.iter().map(|(key, _)| key.0).collect();
-    let seqs: Vec<Seq> = rows.iter().map(|(key, _)| key.1).collect();
-    let ids: Vec<&str> = rows.iter().map(|(_, record)| record.event_id.as_str()).collect();
-    let states: Vec<i16> = rows.iter().map(|(_, record)| state_number(record.state)).collect();
-    let attempts: Vec<i64> = rows.iter().map(|(_, record)| i64::from(record.attempts)).collect();
-    let vias: Vec<&str> = rows.iter().map(|(_, record)| record.via.as_str()).collect();
+fn write_records(pipeline: &mut Pipeline, node: &str, records: &BTreeMap<(&str, Seq), &DeliveryRecord>) {
+    let rows = || records.iter().map(|((plugin, _), record)| (*plugin, *record));
+    let plugins: Vec<String> = rows().map(|(plugin, _)| plugin.to_owned()).collect();
+    let seqs: Vec<Seq> = rows().map(|(_, record)| record.seq).collect();
+    let ids: Vec<String> = rows().map(|(_, record)| text(&record.event_id)).collect();
+    let states: Vec<i16> = rows().map(|(_, record)| state_number(record.state)).collect();
+    let attempts: Vec<i64> = rows().map(|(_, record)| i64::from(record.attempts)).collect();
+    let vias: Vec<String> = rows().map(|(_, record)| text(&record.via)).collect();
     let outcomes: Vec<Option<String>> =
-        rows.iter().map(|(_, record)| record.outcome.as_deref().map(text)).collect();
-    let sent: Vec<Option<DateTime<Utc>>> = rows.iter().map(|(_, record)| record.sent_at).collect();
-    let settled: Vec<Option<DateTime<Utc>>> = rows.iter().map(|(_, record)| record.settled_at).collect();
-    let latencies: Vec<Option<i64>> = rows.iter().map(|(_, record)| record.latency_ms).collect();
-    let cursor_plugins: Vec<&str> = cursors.keys().copied().collect();
-    let cursor_seqs: Vec<Seq> = cursors.values().copied().collect();
-    let sql = "WITH moved AS (
-            INSERT INTO cursors (node, plugin, seq) SELECT $1, * FROM unnest($12::TEXT[], $13::BIGINT[])
-            ON CONFLICT (node, plugin) DO UPDATE SET seq = greatest(cursors.seq, excluded.seq)
-        )
-        INSERT INTO deliveries
+        rows().map(|(_, record)| record.outcome.as_deref().map(text)).collect();
+    let sent: Vec<Option<DateTime<Utc>>> = rows().map(|(_, record)| record.sent_at).collect();
+    let settled: Vec<Option<DateTime<Utc>>> = rows().map(|(_, record)| record.settled_at).collect();
+    let latencies: Vec<Option<i64>> = rows().map(|(_, record)| record.latency_ms).collect();
+    pipeline.add(
+        "INSERT INTO deliveries
             (node, plugin, seq, event_id, state, attempts, via, outcome, sent_at, settled_at, latency_ms)
         SELECT $1, * FROM unnest($2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::SMALLINT[], $6::BIGINT[], $7::TEXT[],
             $8::TEXT[], $9::TIMESTAMPTZ[], $10::TIMESTAMPTZ[], $11::BIGINT[])
         ON CONFLICT (node, plugin, seq) DO UPDATE SET event_id = excluded.event_id, state = excluded.state,
             attempts = excluded.attempts, via = excluded.via, outcome = excluded.outcome, sent_at = excluded.sent_at,
-            settled_at = excluded.settled_at, latency_ms = excluded.latency_ms";
-    conn.execute(
-        sql,
-        &[
-            &node,
-            &plugins,
-            &seqs,
-            &ids,
-            &states,
-            &attempts,
-            &vias,
-            &outcomes,
-            &sent,
-            &settled,
-            &latencies,
-            &cursor_plugins,
-            &cursor_seqs,
+            settled_at = excluded.settled_at, latency_ms = excluded.latency_ms",
+        vec![
+            Box::new(node.to_owned()),
+            Box::new(plugins),
+            Box::new(seqs),
+            Box::new(ids),
+            Box::new(states),
+            Box::new(attempts),
+            Box::new(vias),
+            Box::new(outcomes),
+            Box::new(sent),
+            Box::new(settled),
+            Box::new(latencies),
         ],
-    )
-    .await?;
-    Ok(())
+    );
 }
 
 /// Deliveries by event and then by plugin. For all plugins, all deliveries of the last event are there.

@@ -59,7 +59,12 @@ impl Batch for Publishes {
         item.iter().map(|event| event.json.len()).sum()
     }
 
-    async fn write(&self, conn: &Conn, items: &[Waiting<Self>]) -> Result<Vec<Vec<Published>>, StoreError> {
+    async fn write(
+        &self,
+        conn: &Conn,
+        items: &[Waiting<Self>],
+        _again: bool,
+    ) -> Result<Vec<Vec<Published>>, StoreError> {
         let events: Vec<&Encoded> = items.iter().flat_map(|waiting| &waiting.item).collect();
         let mut published = append(conn, &self.node, &events).await?.into_iter();
         let outputs = items.iter().map(|waiting| published.by_ref().take(waiting.item.len()).collect());

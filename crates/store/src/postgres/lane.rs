@@ -31,18 +31,20 @@ pub(super) trait Batch: Send + Sync + 'static {
     /// What one caller learns.
     type Output: Send + 'static;
 
-    /// Whether writing a second time what was written already changes nothing. Only then is a write repeated whose
-    /// connection broke before it was confirmed.
+    /// Whether a write may be sent again whose connection broke before it was confirmed: because writing it twice
+    /// changes nothing, or because it can be told whether it was written.
     const REPEATABLE: bool;
 
     /// About how many bytes go to the server.
     fn bytes(item: &Self::Item) -> usize;
 
-    /// Writes all items in one transaction, in order, and says for each what became of it.
+    /// Writes all items in one transaction, in order, and says for each what became of it. `again` says that the same
+    /// items were sent before, and that it is not known whether they were written.
     fn write(
         &self,
         conn: &Conn,
         items: &[Waiting<Self>],
+        again: bool,
     ) -> impl Future<Output = Result<Vec<Self::Output>, StoreError>> + Send;
 }
 
@@ -150,20 +152,20 @@ impl<B: Batch> Writer<B> {
     }
 
     async fn write_and_repeat(&mut self, group: &[Waiting<B>]) -> Result<Vec<B::Output>, StoreError> {
-        match self.write_once(group).await {
-            Err(StoreError::Lost { .. }) if B::REPEATABLE => self.write_once(group).await,
+        match self.write_once(group, false).await {
+            Err(StoreError::Lost { .. }) if B::REPEATABLE => self.write_once(group, true).await,
             done => done,
         }
     }
 
-    async fn write_once(&mut self, group: &[Waiting<B>]) -> Result<Vec<B::Output>, StoreError> {
+    async fn write_once(&mut self, group: &[Waiting<B>], again: bool) -> Result<Vec<B::Output>, StoreError> {
         self.standing.check()?;
         let conn = match self.conn.take() {
             Some(conn) if !conn.is_closed() => conn,
             // Whoever has waited long already, behind a group that waited in vain, is told after one more try.
             _ => self.connector.connect(group[0].since + REACH_TIMEOUT).await?,
         };
-        let outcome = self.batch.write(&conn, group).await;
+        let outcome = self.batch.write(&conn, group, again).await;
         if !matches!(outcome, Err(StoreError::Lost { .. })) {
             self.conn = Some(conn);
         }

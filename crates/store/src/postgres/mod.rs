@@ -6,14 +6,18 @@
 //! Tables live in a schema of their own, `temps`, so that a database may have others beside it.
 
 mod audit;
+mod chain;
 mod changes;
+mod config;
 mod connection;
 mod deliveries;
 mod health;
 mod journal;
+mod key_value;
 mod lane;
 mod migrations;
 mod narrowed;
+mod pipeline;
 mod platform;
 mod plugins;
 mod pool;
@@ -22,6 +26,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trail;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,19 +37,19 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::{PostgresUrl, Seq, Store, StoreError};
-use audit::Records;
+use chain::Chain;
 use changes::Changes;
 use connection::{Connector, REACH_TIMEOUT};
-use deliveries::Deliveries;
 pub use health::*;
 use journal::Publishes;
 use lane::Lane;
 use pool::{On, Pool};
 use standing::Standing;
+use trail::Trail;
 
 /// Connections that one host holds at most: one that listens, one for each lane, one for the platform's transactions, and
 /// the pool. A server's own default is 100 for all who use it.
-pub const MAX_CONNECTIONS: usize = 1 + 3 + 1 + pool::CONNECTIONS;
+pub const MAX_CONNECTIONS: usize = 1 + 2 + 1 + pool::CONNECTIONS;
 
 /// Longest name of a node, in bytes.
 pub const MAX_NODE_LEN: usize = 63;
@@ -56,8 +61,8 @@ pub struct PostgresStore {
     standing: Standing,
     head: watch::Receiver<Seq>,
     publishes: Lane<Publishes>,
-    deliveries: Lane<Deliveries>,
-    audit: Lane<Records>,
+    trail: Lane<Trail>,
+    chain: Chain,
     changes: Changes,
     pool: Pool,
     stop: watch::Sender<bool>,
@@ -85,6 +90,7 @@ impl PostgresStore {
         let conn = connector.connect(Instant::now() + REACH_TIMEOUT).await?;
         migrations::migrate(&conn).await?;
         let listening = standing::listen(conn, &standing, &announce).await?;
+        let chain = Chain::default();
         let (stop, stopped) = watch::channel(false);
         let follower =
             standing::follow(listening, connector.clone(), standing.clone(), announce.clone(), stopped);
@@ -95,8 +101,8 @@ impl PostgresStore {
                 connector.clone(),
                 standing.clone(),
             ),
-            deliveries: Lane::start(Deliveries::new(node), connector.clone(), standing.clone()),
-            audit: Lane::start(Records::new(node), connector.clone(), standing.clone()),
+            trail: Lane::start(Trail::new(node, chain.clone()), connector.clone(), standing.clone()),
+            chain,
             changes: Changes::start(connector.clone(), standing.clone(), announce),
             pool: Pool::new(connector, standing.clone()),
             standing,
@@ -126,12 +132,7 @@ impl PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn close(&self) {
-        tokio::join!(
-            self.publishes.close(),
-            self.deliveries.close(),
-            self.audit.close(),
-            self.changes.close()
-        );
+        tokio::join!(self.publishes.close(), self.trail.close(), self.changes.close());
         self.pool.close();
         // Last, so that the name is held for as long as anything is written under it.
         self.stop.send_replace(true);

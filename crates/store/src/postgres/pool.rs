@@ -40,7 +40,7 @@ pub(super) enum On<'a> {
 }
 
 /// A connection that is in use.
-struct Lease<'a> {
+pub(super) struct Lease<'a> {
     conn: Conn,
     pool: &'a Pool,
     _place: SemaphorePermit<'a>,
@@ -103,7 +103,8 @@ impl Pool {
         outcome
     }
 
-    async fn lease(&self) -> Result<Lease<'_>, StoreError> {
+    /// A connection for several statements. Whoever takes one ends it with [`Lease::end`] or [`Lease::end_transaction`].
+    pub(super) async fn lease(&self) -> Result<Lease<'_>, StoreError> {
         let place = self.places.acquire().await.map_err(|_| StoreError::Closed)?;
         self.standing.check()?;
         let conn = match self.take() {
@@ -121,9 +122,21 @@ impl Pool {
 }
 
 impl Lease<'_> {
+    /// The connection.
+    pub(super) fn conn(&self) -> &Conn {
+        &self.conn
+    }
+
+    /// Gives the connection back after a transaction that ended well. After any other it ends, and the transaction with it.
+    pub(super) fn end_transaction<T>(self, outcome: &Result<T, StoreError>) {
+        if outcome.is_ok() {
+            self.end(outcome);
+        }
+    }
+
     /// Gives the connection back if it still works. One whose caller went away in the middle is not given back: it ends
     /// when its statement has.
-    fn end<T>(self, outcome: &Result<T, StoreError>) {
+    pub(super) fn end<T>(self, outcome: &Result<T, StoreError>) {
         if !self.conn.is_closed()
             && !matches!(outcome, Err(StoreError::Lost { .. }))
             && !self.pool.places.is_closed()

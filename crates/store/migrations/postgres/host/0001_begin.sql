@@ -30,11 +30,11 @@ CREATE FUNCTION journal_append(
 ) RETURNS TABLE (place BIGINT, is_duplicate BOOLEAN) LANGUAGE plpgsql AS $$
 DECLARE
     head  journal_head%ROWTYPE;
-    begin BIGINT;
+    begun BIGINT;
     new   RECORD;
 BEGIN
     SELECT * INTO STRICT head FROM journal_head FOR UPDATE;
-    begin := head.seq;
+    begun := head.seq;
     FOR new IN
         SELECT * FROM unnest(new_ids, new_types, new_projects, new_json)
             WITH ORDINALITY AS events (id, event_type, project_id, json, nth) ORDER BY nth
@@ -50,7 +50,7 @@ BEGIN
         END IF;
         RETURN NEXT;
     END LOOP;
-    IF head.seq > begin THEN
+    IF head.seq > begun THEN
         UPDATE journal_head SET seq = head.seq, total = head.total;
         PERFORM pg_notify('temps_journal', head.seq::TEXT);
     END IF;
@@ -113,28 +113,62 @@ CREATE TABLE inspections (
     PRIMARY KEY (node, hash)
 );
 
--- The end of each node's audit trail, as the journal's: places are never given again, also when retention dropped all.
-CREATE TABLE audit_heads (
-    node  TEXT   PRIMARY KEY,
-    seq   BIGINT NOT NULL,
-    total BIGINT NOT NULL
+-- Where each node's audit trail ends: places are never given again, also when retention dropped all.
+CREATE TABLE trail_heads (
+    node        TEXT   PRIMARY KEY,
+    audit_seq   BIGINT NOT NULL,
+    audit_total BIGINT NOT NULL
 );
 
 -- Each node has a trail of its own, with places of its own; `total` as in the journal.
 CREATE TABLE audit (
-    node   TEXT        NOT NULL,
-    seq    BIGINT      NOT NULL,
-    at     TIMESTAMPTZ NOT NULL,
-    kind   TEXT        NOT NULL,
+    node   TEXT             NOT NULL,
+    seq    BIGINT           NOT NULL,
+    at     TIMESTAMPTZ      NOT NULL,
+    kind   TEXT COLLATE "C" NOT NULL,
     plugin TEXT,
-    actor  TEXT        NOT NULL,
-    detail TEXT        NOT NULL,
-    total  BIGINT      NOT NULL,
+    actor  TEXT             NOT NULL,
+    detail TEXT             NOT NULL,
+    total  BIGINT           NOT NULL,
     PRIMARY KEY (node, seq)
 );
 CREATE INDEX audit_by_plugin ON audit (node, plugin, seq);
-CREATE INDEX audit_by_kind ON audit (node, kind COLLATE "C", seq);
+CREATE INDEX audit_by_kind ON audit (node, kind, seq);
 CREATE INDEX audit_by_time ON audit (node, at);
+
+-- The chain over the audit trail: one link for each commit that added rows. `crates/store/src/host/chain.rs` says what
+-- a link covers and how it is sealed. The key is not in the database.
+CREATE TABLE audit_links (
+    node            TEXT        NOT NULL,
+    number          BIGINT      NOT NULL,
+    at              TIMESTAMPTZ NOT NULL,
+    key_id          TEXT        NOT NULL,
+    records_last    BIGINT      NOT NULL,
+    records_count   BIGINT      NOT NULL,
+    records_digest  BYTEA       NOT NULL,
+    attempts_last   BIGINT      NOT NULL,
+    attempts_count  BIGINT      NOT NULL,
+    attempts_digest BYTEA       NOT NULL,
+    mac             BYTEA       NOT NULL,
+    PRIMARY KEY (node, number)
+);
+-- Retention looks for the links that end where a row is due.
+CREATE INDEX audit_links_by_record ON audit_links (node, records_last);
+CREATE INDEX audit_links_by_attempt ON audit_links (node, attempts_last);
+
+-- Where retention cut: one row for each node.
+CREATE TABLE audit_cuts (
+    node             TEXT        PRIMARY KEY,
+    number           BIGINT      NOT NULL,
+    link             BYTEA       NOT NULL,
+    at               TIMESTAMPTZ NOT NULL,
+    key_id           TEXT        NOT NULL,
+    records_last     BIGINT      NOT NULL,
+    records_removed  BIGINT      NOT NULL,
+    attempts_last    BIGINT      NOT NULL,
+    attempts_removed BIGINT      NOT NULL,
+    mac              BYTEA       NOT NULL
+);
 
 CREATE TABLE wire_ids (
     kind        TEXT    NOT NULL,
@@ -186,19 +220,160 @@ BEGIN
     DELETE FROM deliveries WHERE seq <= last;
 END $$;
 
--- The same for one node's audit trail.
-CREATE FUNCTION audit_prune(of_node TEXT, since TIMESTAMPTZ, keep BIGINT, most BIGINT) RETURNS BIGINT
-LANGUAGE plpgsql AS $$
+-- Key-value storage of plugins. `bytes` is what an entry counts for: its key and its value.
+CREATE TABLE key_values (
+    node       TEXT             NOT NULL,
+    plugin     TEXT             NOT NULL,
+    key        TEXT COLLATE "C" NOT NULL,
+    value      TEXT             NOT NULL,
+    revision   BIGINT           NOT NULL,
+    updated_at TIMESTAMPTZ      NOT NULL,
+    expires_at TIMESTAMPTZ,
+    bytes      BIGINT           NOT NULL,
+    PRIMARY KEY (node, plugin, key)
+);
+
+-- Most entries never end; this finds those that did without reading the others.
+CREATE INDEX key_values_ending ON key_values (node, expires_at) WHERE expires_at IS NOT NULL;
+
+-- What a plugin keeps, those entries included that have ended and are not removed yet, so that a write need not add it
+-- up; and the number of its last write, which outlives its entries. Whoever writes holds this row's lock first.
+CREATE TABLE key_value_usage (
+    node     TEXT   NOT NULL,
+    plugin   TEXT   NOT NULL,
+    revision BIGINT NOT NULL,
+    entries  BIGINT NOT NULL,
+    bytes    BIGINT NOT NULL,
+    PRIMARY KEY (node, plugin)
+);
+
+-- A plugin's usage, locked until the transaction has ended.
+CREATE FUNCTION kv_lock(of_node TEXT, of_plugin TEXT) RETURNS key_value_usage LANGUAGE plpgsql AS $$
 DECLARE
-    last    BIGINT;
-    dropped BIGINT;
+    kept key_value_usage%ROWTYPE;
 BEGIN
-    SELECT max(seq) INTO last
-    FROM (SELECT seq, at, total - octet_length(detail) AS before FROM audit WHERE node = of_node ORDER BY seq LIMIT most)
-        AS oldest
-    WHERE at < since
-       OR before < (SELECT total FROM audit WHERE node = of_node ORDER BY seq DESC LIMIT 1) - keep;
-    DELETE FROM audit WHERE node = of_node AND seq <= last;
-    GET DIAGNOSTICS dropped = ROW_COUNT;
-    RETURN dropped;
+    INSERT INTO key_value_usage VALUES (of_node, of_plugin, 0, 0, 0) ON CONFLICT DO NOTHING;
+    SELECT * INTO STRICT kept FROM key_value_usage WHERE node = of_node AND plugin = of_plugin FOR UPDATE;
+    RETURN kept;
 END $$;
+
+-- Writes one entry. Outcome: 1 written as `revision`; 2 another revision than expected, namely `revision`; 3 more than
+-- the quota allows, of which `entries` and `bytes` are kept.
+CREATE FUNCTION kv_put(
+    of_node TEXT, of_plugin TEXT, new_key TEXT, new_value TEXT, ends TIMESTAMPTZ, expected BIGINT,
+    most_entries BIGINT, most_bytes BIGINT, at TIMESTAMPTZ,
+    OUT outcome INTEGER, OUT revision BIGINT, OUT entries BIGINT, OUT bytes BIGINT
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    kept      key_value_usage%ROWTYPE := kv_lock(of_node, of_plugin);
+    before    key_values%ROWTYPE;
+    is_ended  BOOLEAN;
+    new_bytes BIGINT := octet_length(new_key) + octet_length(new_value);
+BEGIN
+    SELECT * INTO before FROM key_values WHERE node = of_node AND plugin = of_plugin AND key = new_key;
+    is_ended := coalesce(before.expires_at <= at, FALSE);
+    kv_put.revision := CASE WHEN is_ended THEN 0 ELSE coalesce(before.revision, 0) END;
+    IF expected <> kv_put.revision THEN
+        outcome := 2;
+        RETURN;
+    END IF;
+    kv_put.entries := kept.entries + 1 - (before.key IS NOT NULL)::INTEGER;
+    kv_put.bytes := kept.bytes + new_bytes - coalesce(before.bytes, 0);
+    IF kv_put.entries > most_entries OR kv_put.bytes > most_bytes THEN
+        -- What has ended takes no room from what is to come.
+        SELECT kept.entries - count(*), kept.bytes - coalesce(sum(bytes), 0) INTO kept.entries, kept.bytes
+        FROM key_values WHERE node = of_node AND plugin = of_plugin AND expires_at <= at;
+        IF is_ended THEN
+            before := NULL;
+        END IF;
+        kv_put.entries := kept.entries + 1 - (before.key IS NOT NULL)::INTEGER;
+        kv_put.bytes := kept.bytes + new_bytes - coalesce(before.bytes, 0);
+        -- Less than before is always let in, also where the quota was lowered.
+        IF (kv_put.entries > most_entries OR kv_put.bytes > most_bytes)
+            AND (kv_put.entries > kept.entries OR kv_put.bytes > kept.bytes)
+        THEN
+            outcome := 3;
+            kv_put.entries := kept.entries;
+            kv_put.bytes := kept.bytes;
+            RETURN;
+        END IF;
+        DELETE FROM key_values WHERE node = of_node AND plugin = of_plugin AND expires_at <= at;
+    END IF;
+    outcome := 1;
+    kv_put.revision := kept.revision + 1;
+    INSERT INTO key_values (node, plugin, key, value, revision, updated_at, expires_at, bytes)
+    VALUES (of_node, of_plugin, new_key, new_value, kv_put.revision, at, ends, new_bytes)
+    ON CONFLICT (node, plugin, key) DO UPDATE SET value = excluded.value, revision = excluded.revision,
+        updated_at = excluded.updated_at, expires_at = excluded.expires_at, bytes = excluded.bytes;
+    UPDATE key_value_usage SET revision = kv_put.revision, entries = kv_put.entries, bytes = kv_put.bytes
+    WHERE node = of_node AND plugin = of_plugin;
+END $$;
+
+-- Deletes one entry. The answer is the revision that it has: that of the entry that is gone where `is_gone`, otherwise
+-- of the one that stays because another was expected, and 0 where there is none.
+CREATE FUNCTION kv_delete(
+    of_node TEXT, of_plugin TEXT, old_key TEXT, expected BIGINT, at TIMESTAMPTZ, OUT is_gone BOOLEAN, OUT has BIGINT
+) LANGUAGE plpgsql AS $$
+DECLARE
+    freed BIGINT;
+BEGIN
+    PERFORM kv_lock(of_node, of_plugin);
+    SELECT revision, bytes INTO has, freed FROM key_values
+    WHERE node = of_node AND plugin = of_plugin AND key = old_key AND (expires_at IS NULL OR expires_at > at);
+    is_gone := FOUND AND (expected IS NULL OR expected = has);
+    has := coalesce(has, 0);
+    IF is_gone THEN
+        DELETE FROM key_values WHERE node = of_node AND plugin = of_plugin AND key = old_key;
+        UPDATE key_value_usage SET entries = entries - 1, bytes = bytes - freed
+        WHERE node = of_node AND plugin = of_plugin;
+    END IF;
+END $$;
+
+-- Deletes everything of a plugin.
+CREATE FUNCTION kv_clear(of_node TEXT, of_plugin TEXT) RETURNS BIGINT LANGUAGE plpgsql AS $$
+DECLARE
+    gone BIGINT;
+BEGIN
+    PERFORM kv_lock(of_node, of_plugin);
+    DELETE FROM key_values WHERE node = of_node AND plugin = of_plugin;
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    UPDATE key_value_usage SET entries = 0, bytes = 0 WHERE node = of_node AND plugin = of_plugin;
+    RETURN gone;
+END $$;
+
+-- Removes entries that have ended, of all plugins of a node, at most `most`.
+CREATE FUNCTION kv_sweep(of_node TEXT, at TIMESTAMPTZ, most BIGINT) RETURNS BIGINT LANGUAGE plpgsql AS $$
+DECLARE
+    swept BIGINT;
+    ended TEXT[];
+BEGIN
+    SELECT array_agg(DISTINCT plugin ORDER BY plugin) INTO ended FROM (
+        SELECT plugin FROM key_values WHERE node = of_node AND expires_at <= at ORDER BY expires_at LIMIT most
+    ) AS some_ended;
+    PERFORM 1 FROM key_value_usage WHERE node = of_node AND plugin = ANY (ended) ORDER BY plugin FOR UPDATE;
+    WITH gone AS (
+        DELETE FROM key_values WHERE node = of_node AND (plugin, key) IN (
+            SELECT plugin, key FROM key_values
+            WHERE node = of_node AND expires_at <= at AND plugin = ANY (ended) ORDER BY expires_at LIMIT most
+        ) RETURNING plugin, bytes
+    ), sums AS (
+        SELECT plugin, count(*) AS entries, sum(bytes)::BIGINT AS bytes FROM gone GROUP BY plugin
+    ), written AS (
+        UPDATE key_value_usage AS kept SET entries = kept.entries - sums.entries, bytes = kept.bytes - sums.bytes
+        FROM sums WHERE kept.node = of_node AND kept.plugin = sums.plugin
+    )
+    SELECT count(*) INTO swept FROM gone;
+    RETURN swept;
+END $$;
+
+-- What operators set for plugins. `settings` is an object; secrets in it are sealed by the host.
+CREATE TABLE plugin_config (
+    node       TEXT        NOT NULL,
+    plugin     TEXT        NOT NULL,
+    settings   TEXT        NOT NULL,
+    revision   BIGINT      NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL,
+    updated_by TEXT        NOT NULL,
+    PRIMARY KEY (node, plugin)
+);
