@@ -1,4 +1,5 @@
-//! The host's door, tested as any engine must keep it ([`suite`]), and what only a file on a disk can suffer.
+//! The host's door, tested as any engine must keep it ([`suite`]), what only a file on a disk can suffer, and what only a
+//! server can.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,6 +7,8 @@ mod chain;
 mod crash;
 mod full_disk;
 mod key_value;
+#[cfg(feature = "postgres")]
+mod pg;
 mod seal;
 mod suite;
 mod tampering;
@@ -18,31 +21,44 @@ use temps_store::sqlite::SqliteStore;
 /// An engine with an empty database, and whatever must live as long as it is used.
 struct Engine {
     store: Arc<dyn HostStore>,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
-fn sqlite() -> Engine {
+async fn sqlite(_promise: &str) -> Option<Engine> {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&dir.path().join("temps.db")).unwrap();
-    Engine { store, _dir: dir }
+    Some(Engine { store, _dir: Some(dir) })
 }
 
-/// Makes a test of each promise in [`suite`] for one engine. A second engine is a second call.
+#[cfg(feature = "postgres")]
+async fn postgres(promise: &str) -> Option<Engine> {
+    let server = temps_testkit::postgres::Postgres::shared(promise)?;
+    let store = pg::open(server, &server.fresh_database(), "local").await.unwrap();
+    Some(Engine { store, _dir: None })
+}
+
+/// Makes a test of each promise in [`suite`] for each engine.
 macro_rules! keeps {
-    ($engine:ident: $($promise:ident),+ $(,)?) => {
+    ($($promise:ident),+ $(,)?) => {
+        keeps! { @engine sqlite: $($promise),+ }
+        #[cfg(feature = "postgres")]
+        keeps! { @engine postgres: $($promise),+ }
+    };
+    (@engine $engine:ident: $($promise:ident),+) => {
         mod $engine {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $promise() {
-                    let engine = super::$engine();
-                    super::suite::$promise(engine.store.clone()).await;
+                    if let Some(engine) = super::$engine(stringify!($promise)).await {
+                        super::suite::$promise(engine.store.clone()).await;
+                    }
                 }
             )+
         }
     };
 }
 
-keeps! { sqlite:
+keeps! {
     publishing_twice_with_one_id_is_publishing_once,
     places_grow_and_the_order_is_kept_whatever_is_published,
     publishers_at_the_same_time_lose_nothing,
