@@ -12,7 +12,13 @@ struct Door {
 }
 
 const DOORS: [Door; 2] = [
-    Door { name: "host", steps: &[include_str!("../../migrations/host/0001_begin.sql")] },
+    Door {
+        name: "host",
+        steps: &[
+            include_str!("../../migrations/host/0001_begin.sql"),
+            include_str!("../../migrations/host/0002_deliveries.sql"),
+        ],
+    },
     Door { name: "platform", steps: &[include_str!("../../migrations/platform/0001_begin.sql")] },
 ];
 

@@ -4,6 +4,7 @@
 //! [`SqliteStore::read`]. What is written stands in the files of the doors; the engine knows nothing of it, apart from
 //! the journal's head, which it announces after each commit.
 
+mod attempts;
 mod audit;
 mod connection;
 mod deliveries;
