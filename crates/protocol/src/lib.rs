@@ -18,7 +18,7 @@ pub mod name;
 #[cfg(feature = "schema")]
 pub mod schema;
 
-pub use channel::{ChannelError, ErrorCode, HostFrame, PluginFrame, Request, Response};
+pub use channel::{Ack, AckStatus, ChannelError, ErrorCode, HostFrame, PluginFrame, Request, Response};
 pub use data::{DeploymentInfo, EnvironmentInfo, ProjectInfo};
 pub use event::PluginEvent;
 pub use feature::Feature;

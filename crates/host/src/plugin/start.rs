@@ -247,6 +247,7 @@ async fn connect(context: &StartContext, process: &Arc<Process>, socket: PathBuf
         closed: CancellationToken::new(),
         work: context.work.clone(),
         ended: context.ended.clone(),
+        blames_an_event: Arc::default(),
     };
     match open_channel(context, &link).await {
         Ok(channel) => link.channel = channel,
@@ -288,6 +289,7 @@ fn renewed(link: &Link, channel: Option<ChannelHandle>) -> Link {
         closed: CancellationToken::new(),
         work: link.work.clone(),
         ended: link.ended.clone(),
+        blames_an_event: Arc::clone(&link.blames_an_event),
     }
 }
 
@@ -299,6 +301,7 @@ async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<Chan
         secret: context.secret.clone(),
         grants: context.grants.clone(),
         platform: Arc::clone(&shared.platform),
+        acks: link.features.contains(&Feature::Ack),
         audit: shared.audit.clone(),
         metrics: shared.metrics.clone(),
     };

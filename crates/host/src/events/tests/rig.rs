@@ -8,11 +8,15 @@ use chrono::Utc;
 use serde_json::json;
 use temps_protocol::{PluginEvent, PluginManifest, PluginName, Ready};
 use temps_store::sqlite::SqliteStore;
-use temps_store::{DeliveryRecord, DeliveryStore, JournalStore, PluginRecord, PluginStore, Seq};
+use temps_store::{
+    AttemptFilter, AttemptRecord, DeliveryFilter, DeliveryRecord, DeliveryState, DeliveryStore, JournalStore,
+    PluginRecord, PluginStore, Seq,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::channel::ChannelHandle;
 use crate::events::{DeliveryStatus, Events};
 use crate::grants::Grants;
@@ -46,7 +50,13 @@ impl Rig {
         let store = SqliteStore::open(&dir.path().join("temps.db")).unwrap();
         let registry = Registry::default();
         let metrics = Metrics::default();
-        let events = Events::start_with(store.clone(), registry.clone(), metrics.clone(), survive);
+        let events = Events::start_with(
+            store.clone(),
+            registry.clone(),
+            metrics.clone(),
+            Audit::start(store.clone()),
+            survive,
+        );
         Self { dir, store, registry, events, metrics }
     }
 
@@ -121,8 +131,24 @@ impl Rig {
         }
     }
 
-    pub(in crate::events) async fn deliveries(&self, plugin: &str) -> Vec<DeliveryRecord> {
-        self.store.deliveries(Some(plugin), None, 0, 100_000).await.unwrap()
+    pub(in crate::events) async fn attempts(&self, plugin: &str) -> Vec<AttemptRecord> {
+        let filter =
+            AttemptFilter { plugin: Some(plugin.into()), limit: 100_000, ..AttemptFilter::default() };
+        self.store.attempts(filter).await.unwrap()
+    }
+
+    pub(in crate::events) async fn deliveries(
+        &self,
+        plugin: &str,
+        state: DeliveryState,
+    ) -> Vec<DeliveryRecord> {
+        let filter = DeliveryFilter {
+            plugin: Some(plugin.into()),
+            state: Some(state),
+            limit: 100_000,
+            ..DeliveryFilter::default()
+        };
+        self.store.deliveries(filter).await.unwrap()
     }
 }
 
@@ -201,6 +227,7 @@ impl Plugin {
             closed: CancellationToken::new(),
             work: TaskTracker::new(),
             ended: how,
+            blames_an_event: Default::default(),
         });
         self.link.send_replace(Some(link.clone()));
         Run { link, ended }
