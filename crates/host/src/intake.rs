@@ -238,8 +238,12 @@ impl Intake {
         match outcome {
             Outcome::Inspecting => self.inspecting(&path).await,
             Outcome::Done(Ok(version)) => {
+                let before = self.files.get(&path).and_then(|file| file.hash.clone());
+                // A file that was looked at again and is what it was is no news.
+                if before.as_ref() != Some(&version.artifact.hash) {
+                    self.inspected(&path, &version);
+                }
                 self.done(&path, Some(version.artifact.hash.clone()));
-                self.inspected(&path, &version);
                 self.taken(&path, version).await;
             }
             Outcome::Done(Err(error)) => {

@@ -220,7 +220,23 @@ mod tests {
         let metrics = Metrics::default();
         metrics.clone().plugin_starts.get_or_create(&Metrics::of("hello")).inc();
         metrics.proxy_requests.get_or_create(&Metrics::of_and("hello", "2xx")).inc();
+        let usage = Usage {
+            at: chrono::Utc::now(),
+            over: std::time::Duration::from_secs(30),
+            cpu: Some(std::time::Duration::from_millis(1500)),
+            memory_bytes: Some(4096),
+            processes: Some(1),
+            tasks: None,
+            descriptors: Some(9),
+            traffic: crate::usage::Traffic::default(),
+        };
+        metrics.show_usage("hello", Some(&usage));
         let text = metrics.encode();
+        assert!(text.contains("temps_plugin_memory_bytes{plugin=\"hello\"} 4096"), "{text}");
+        assert!(text.contains("temps_plugin_cpu_seconds_total{plugin=\"hello\"} 1.5"), "{text}");
+        assert!(!text.contains("temps_plugin_tasks{"), "what is not known is not shown: {text}");
+        metrics.show_usage("hello", None);
+        assert!(!metrics.encode().contains("temps_plugin_memory_bytes{"), "what does not run uses nothing");
         assert!(text.contains("temps_plugin_starts_total{plugin=\"hello\"} 1"), "{text}");
         assert!(text.contains("temps_proxy_requests_total{plugin=\"hello\",kind=\"2xx\"} 1"), "{text}");
     }

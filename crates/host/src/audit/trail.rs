@@ -141,8 +141,9 @@ impl Trail {
         Ok(Some(format!("link {number} of the audit chain, which was there at {at}, is not there any more")))
     }
 
-    /// Writes heads down until `stop`, and a last one then.
+    /// Writes heads down until `stop`: one now, and one each minute.
     pub(crate) async fn write_heads(self, stop: CancellationToken) {
+        self.write_head().await;
         while stop.run_until_cancelled(tokio::time::sleep(HEAD_EVERY)).await.is_some() {
             self.write_head().await;
         }
