@@ -7,6 +7,7 @@
 
 mod host;
 mod platform;
+pub mod plugin_databases;
 pub mod sqlite;
 
 pub use host::*;
