@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::database::DatabaseSettings;
+
 /// Settings of the host. [`HostConfig::for_places`] gives the defaults for a set of directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
@@ -24,6 +26,8 @@ pub struct HostConfig {
     pub health: HealthPolicy,
     /// How a crashed plugin comes back.
     pub restart: RestartPolicy,
+    /// Where plugins' own databases are made.
+    pub databases: DatabaseSettings,
 }
 
 /// What a plugin without declared permissions gets.
@@ -88,6 +92,7 @@ impl HostConfig {
                 window: Duration::from_secs(300),
                 half_open_every: Duration::from_secs(600),
             },
+            databases: DatabaseSettings::default(),
         }
     }
 
@@ -117,7 +122,7 @@ impl HostConfig {
         if self.restart.backoff_max < self.restart.backoff_min {
             return Err("restart.backoff_max is shorter than restart.backoff_min".to_owned());
         }
-        Ok(())
+        self.databases.check()
     }
 }
 
