@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit::{Audit, Check, CheckError, Trail};
 use crate::config::HostConfig;
+use crate::database::{DatabaseView, Databases};
 use crate::events::{DeliveryStatus, EventTail, Events};
 use crate::intake::{Intake, Order};
 use crate::metrics::Metrics;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) places: Arc<Places>,
     pub(crate) launcher: Launcher,
+    pub(crate) databases: Databases,
     pub(crate) log_files: LogFiles,
     pub(crate) shutdown: Shutdown,
 }
@@ -164,6 +166,7 @@ impl PluginHostBuilder {
         let store = self.store.ok_or(BuildError::Missing("a store"))?;
         let config = absolute(config)?;
         config.check().map_err(BuildError::Unusable)?;
+        let databases = Databases::new(&config.databases).map_err(BuildError::Unusable)?;
         // The launcher first: an executable that is none was started once, and must not find the places taken.
         let launcher = Launcher::prepare(config.launcher.as_deref()).await?;
         let places = Arc::new(Places::take(&config)?);
@@ -182,6 +185,7 @@ impl PluginHostBuilder {
             metrics: metrics.clone(),
             places,
             launcher,
+            databases,
             log_files: LogFiles::start(),
             shutdown: Shutdown::default(),
         };
@@ -250,6 +254,15 @@ impl PluginHost {
     #[must_use]
     pub fn plugin(&self, name: &str) -> Option<Arc<PluginSnapshot>> {
         Some(self.shared.registry.get(name)?.view.borrow().clone())
+    }
+
+    /// The database of a plugin's own, as it was last seen; `None` for a plugin that needs none, or was granted none.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Option<DatabaseView> {
+        let handle = self.shared.registry.get(name)?;
+        let needs_one = handle.view.borrow().manifest.as_ref().is_some_and(|manifest| manifest.requires_db);
+        let engine = handle.grants.borrow().database.filter(|_| needs_one)?;
+        Some(self.shared.databases.view(name, engine, &self.shared.places.data_path(name)))
     }
 
     /// Whether every task of the host still works. If not, a bug ended one of them, and the log has its panic.
@@ -348,6 +361,10 @@ impl PluginHost {
         if now.plugins_dirs != config.plugins_dirs || now.launcher != config.launcher {
             let why =
                 "the plugins directories and the launcher cannot change while the host runs; restart it";
+            return Err(BuildError::Unusable(why.to_owned()));
+        }
+        if now.databases != config.databases {
+            let why = "plugin_databases cannot change while the host runs; restart it";
             return Err(BuildError::Unusable(why.to_owned()));
         }
         let changed = changed(&now, &config);

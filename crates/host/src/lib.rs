@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod audit;
 pub mod channel;
 pub mod config;
+pub mod database;
 pub mod discovery;
 pub mod events;
 pub mod grants;

@@ -87,13 +87,7 @@ impl Actor {
                 "it".to_owned()
             };
             let (name, what) = (&self.name, what.join(", "));
-            let no_database = missing.iter().any(|wish| wish.kind == "database");
-            let hint = if no_database {
-                " (this host has no databases to give: it would run without one)"
-            } else {
-                ""
-            };
-            return Some(format!("{begin} asks for {what}; `temps plugin grant {name}` allows it{hint}"));
+            return Some(format!("{begin} asks for {what}; `temps plugin grant {name}` allows it"));
         }
         if self.note.is_some() {
             return self.note.clone();
