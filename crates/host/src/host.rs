@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit::{Audit, Check, CheckError, Trail};
 use crate::config::HostConfig;
+use crate::configuration::Vault;
 use crate::database::{DatabaseView, Databases};
 use crate::events::{DeliveryStatus, EventTail, Events};
 use crate::intake::{Intake, Order};
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) trail: Trail,
     pub(crate) metrics: Metrics,
     pub(crate) places: Arc<Places>,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) launcher: Launcher,
     pub(crate) databases: Databases,
     pub(crate) log_files: LogFiles,
@@ -175,6 +177,7 @@ impl PluginHostBuilder {
         // Before anything is recorded, so that all of it is in the chain.
         let trail = Trail::begin(Arc::clone(&store), places.trail()).await?;
         let audit = Audit::start(Arc::clone(&store));
+        let vault = Arc::new(Vault::at(places.config_key()));
         let shared = Shared {
             config: Arc::new(watch::channel(Arc::new(config)).0),
             platform: Arc::clone(&platform),
@@ -184,6 +187,7 @@ impl PluginHostBuilder {
             trail: trail.clone(),
             metrics: metrics.clone(),
             places,
+            vault,
             launcher,
             databases,
             log_files: LogFiles::start(),
@@ -193,6 +197,7 @@ impl PluginHostBuilder {
         shared.tell_what_is_wrong_with_the_trail().await;
         let heads = shared.shutdown.told();
         tokio::spawn(trail.write_heads(heads));
+        shared.shutdown.spawn(crate::storage::sweep(Arc::clone(&store), shared.shutdown.told()));
         let events = Events::start(store, registry.clone(), metrics.clone(), audit);
         let proxy = Proxy::new(registry, platform, metrics);
         let intake = Intake::start(&shared).await?;

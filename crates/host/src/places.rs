@@ -130,6 +130,12 @@ impl Places {
         crate::audit::TrailFiles::of(&self.state_dir)
     }
 
+    /// The key that secrets of plugins' configuration are sealed with.
+    #[must_use]
+    pub fn config_key(&self) -> PathBuf {
+        self.state_dir.join("config.key")
+    }
+
     /// Where a plugin's log files are.
     #[must_use]
     pub fn logs(&self, plugin: &str) -> PathBuf {

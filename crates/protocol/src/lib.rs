@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod name;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod storage;
 
 pub use channel::{ChannelError, ErrorCode, HostFrame, PluginFrame, Request, Response};
 pub use data::{DeploymentInfo, EnvironmentInfo, ProjectInfo};
@@ -28,6 +29,7 @@ pub use manifest::{
     PluginManifestBuilder, Resources, UiDeclaration, UiRoute,
 };
 pub use name::{NameError, PluginName};
+pub use storage::{Configuration, KvEntry, KvPage, KvParams, OwnMethod};
 
 /// The version of the protocol that this crate speaks, as a plugin finds it in `TEMPS_API_VERSION`.
 pub const API_VERSION: semver::Version = semver::Version::new(1, 0, 0);

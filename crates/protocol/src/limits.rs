@@ -37,3 +37,24 @@ pub const MAX_MANIFEST_ENTRIES: usize = 100;
 
 /// Longest single text in a manifest (a description, a label, a path), in bytes.
 pub const MAX_MANIFEST_TEXT: usize = 2 * 1024;
+
+/// Longest key of key-value storage, in bytes.
+pub const MAX_KV_KEY_BYTES: usize = 256;
+
+/// Longest value of key-value storage, in bytes of JSON. Storage is for what a plugin remembers, not for files.
+pub const MAX_KV_VALUE_BYTES: usize = 64 * 1024;
+
+/// Bytes of keys and values that one plugin may keep.
+pub const MAX_KV_TOTAL_BYTES: u64 = 10 * 1024 * 1024;
+
+/// Entries that one plugin may keep. Small entries cost the host more than their bytes.
+pub const MAX_KV_ENTRIES: u64 = 10_000;
+
+/// Longest life of an entry that ends, in seconds: ten years. What lives longer need not end.
+pub const MAX_KV_TTL_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
+
+/// Most entries that `kv_list` returns.
+pub const MAX_KV_LIST_LIMIT: u32 = 1_000;
+
+/// Entries that `kv_list` returns when the plugin names no limit.
+pub const DEFAULT_KV_LIST_LIMIT: u32 = 100;

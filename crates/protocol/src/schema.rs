@@ -11,6 +11,7 @@ use crate::data::{DeploymentInfo, EnvironmentInfo, MethodParams, ProjectInfo};
 use crate::event::PluginEvent;
 use crate::handshake::Ready;
 use crate::manifest::PluginManifest;
+use crate::storage::{Configuration, KvEntry, KvPage, KvParams};
 
 /// Every wire type that has a schema in `spec/v1/schema`, by its name there.
 #[must_use]
@@ -25,6 +26,10 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("HostFrame", schema_for!(HostFrame)),
         ("PluginEvent", schema_for!(PluginEvent)),
         ("MethodParams", schema_for!(MethodParams)),
+        ("KvParams", schema_for!(KvParams)),
+        ("KvEntry", schema_for!(KvEntry)),
+        ("KvPage", schema_for!(KvPage)),
+        ("Configuration", schema_for!(Configuration)),
         ("ProjectInfo", schema_for!(ProjectInfo)),
         ("EnvironmentInfo", schema_for!(EnvironmentInfo)),
         ("DeploymentInfo", schema_for!(DeploymentInfo)),

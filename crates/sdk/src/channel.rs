@@ -15,7 +15,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use temps_protocol::channel::{Ack, AckStatus};
 use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT};
-use temps_protocol::{ChannelError, HostFrame, Response};
+use temps_protocol::{ChannelError, Configuration, HostFrame, Response};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -45,6 +45,8 @@ pub(crate) struct Channel {
     state: Mutex<State>,
     /// Counts changes of the state, for those who wait for a channel.
     changes: watch::Sender<u64>,
+    /// The configuration that the host sent last.
+    config: watch::Sender<Option<Configuration>>,
     in_flight: Semaphore,
     next_id: AtomicU64,
     /// Whether the host asks for a confirmation of each event.
@@ -73,6 +75,7 @@ impl Channel {
         Self {
             state: Mutex::new(State::default()),
             changes: watch::Sender::new(0),
+            config: watch::Sender::new(None),
             in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
             next_id: AtomicU64::new(1),
             confirms,
@@ -81,6 +84,11 @@ impl Channel {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.state().link.is_some()
+    }
+
+    /// The configuration that the host sent last.
+    pub(crate) fn config(&self) -> watch::Receiver<Option<Configuration>> {
+        self.config.subscribe()
     }
 
     /// Asks `method` and waits for the answer, all within `limit`.
@@ -193,6 +201,7 @@ impl Channel {
                     Ok(HostFrame::Event { event }) => {
                         let _ = events.push(event, text.len(), self.done(number)).await;
                     }
+                    Ok(HostFrame::Config(config)) => _ = self.config.send_replace(Some(config)),
                     Err(e) => complaints.add(&format!("a frame that cannot be read: {e}")),
                 },
                 // Pings are answered by the WebSocket itself, after everything that came before them was read.

@@ -241,6 +241,7 @@ impl Seen {
                 assert!(response.result.is_some() != response.error.is_some());
             }
             HostFrame::Event { event } => event.check().unwrap(),
+            HostFrame::Config(config) => assert!(config.revision >= 0),
         }
     }
 }

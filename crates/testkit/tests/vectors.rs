@@ -11,8 +11,9 @@ use temps_protocol::channel::{Ack, FrameProblem};
 use temps_protocol::data::MethodParams;
 use temps_protocol::event::{is_pattern, pattern_matches};
 use temps_protocol::{
-    DeploymentInfo, EnvironmentInfo, Feature, HandshakeError, HostFrame, PluginEvent, PluginFrame,
-    PluginName, ProjectInfo, Response, parse_manifest_line, parse_ready_line, schema,
+    Configuration, DeploymentInfo, EnvironmentInfo, Feature, HandshakeError, HostFrame, KvEntry, KvPage,
+    KvParams, PluginEvent, PluginFrame, PluginName, ProjectInfo, Response, parse_manifest_line,
+    parse_ready_line, schema,
 };
 use temps_testkit::vectors::{self, Vector};
 
@@ -38,6 +39,10 @@ fn read(vector: &Vector) -> Result<Value, String> {
             Ok(serde_json::to_value(event).unwrap())
         }
         "MethodParams" => plain::<MethodParams>(&wire),
+        "KvParams" => plain::<KvParams>(&wire),
+        "KvEntry" => plain::<KvEntry>(&wire),
+        "KvPage" => plain::<KvPage>(&wire),
+        "Configuration" => plain::<Configuration>(&wire),
         "ProjectInfo" => plain::<ProjectInfo>(&wire),
         "EnvironmentInfo" => plain::<EnvironmentInfo>(&wire),
         "DeploymentInfo" => plain::<DeploymentInfo>(&wire),

@@ -2,7 +2,9 @@
 //!
 //! Every state that is shown is the daemon's measured one; nothing is concluded here.
 
+mod config;
 mod grants;
+mod kv;
 mod logs;
 mod usage;
 
@@ -61,6 +63,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         grants: grants::Named,
     },
+    /// Show and change a plugin's settings
+    #[command(subcommand)]
+    Config(config::Command),
+    /// See and clear what a plugin keeps in its key-value storage
+    #[command(subcommand)]
+    Kv(kv::Command),
     /// Give a plugin's name, data and grants to another file that claims the name
     Adopt {
         #[command(flatten)]
@@ -99,6 +107,8 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
             return output.data(&plugin, stands);
         }
         Command::Usage(arguments) => return usage::run(arguments, client, output).await,
+        Command::Config(command) => return config::run(command, client, output).await,
+        Command::Kv(command) => return kv::run(command, client, output).await,
         Command::Logs(arguments) => return logs::run(arguments, client, output).await,
         Command::Grants(Name { name }) => return grants::show(&name, client, output).await,
         Command::Grant { name, grants } => return grants::grant(&name.name, &grants, client, output).await,

@@ -22,6 +22,7 @@ use super::process::{ExitReport, HOST_FEATURES, Process, SpawnSpec};
 use super::state::Start;
 use crate::artifacts::Artifact;
 use crate::channel::{self, ChannelHandle, ChannelSpec, Opened};
+use crate::configuration::Injected;
 use crate::database::{self, DATABASE_URL, RELAY_SOCKET, Relay};
 use crate::grants::{Engine, Grants};
 use crate::host::Shared;
@@ -90,6 +91,7 @@ pub(crate) struct StartContext {
     pub(crate) manifest: Arc<PluginManifest>,
     pub(crate) log: PluginLog,
     pub(crate) grants: watch::Receiver<Arc<Grants>>,
+    pub(crate) config: watch::Receiver<Injected>,
     pub(crate) debug: watch::Receiver<bool>,
     pub(crate) secret: Secret,
     pub(crate) work: TaskTracker,
@@ -340,14 +342,45 @@ async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<Chan
         secret: context.secret.clone(),
         grants: context.grants.clone(),
         platform: Arc::clone(&shared.platform),
+        store: Arc::clone(&shared.store),
+        config: context.config.clone(),
         audit: shared.audit.clone(),
         metrics: shared.metrics.clone(),
     };
     match channel::open(spec, &link.socket, link.launcher_pid).await {
-        Ok(Opened::Channel(channel)) => Ok(Some(channel)),
+        Ok(Opened::Channel(channel)) => {
+            if link.features.contains(&Feature::Config) {
+                tell_config(context, channel.clone()).await;
+            }
+            Ok(Some(channel))
+        }
         Ok(Opened::Unsupported { .. }) => Ok(None),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Sends the configuration before anything else goes over a channel, and again after each change as long as it is open.
+async fn tell_config(context: &StartContext, channel: ChannelHandle) {
+    let mut config = context.config.clone();
+    let first = config.borrow_and_update().clone();
+    // A channel that is closed already is noticed by whoever watches it.
+    if channel.send_config(&first).await.is_err() {
+        return;
+    }
+    let over = context.over.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                changed = config.changed() => if changed.is_err() { return },
+                () = channel.closed.cancelled() => return,
+                () = over.cancelled() => return,
+            }
+            let config = config.borrow_and_update().clone();
+            if channel.send_config(&config).await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// Tells when the channel of a link is lost, unless the start is over first.

@@ -53,7 +53,7 @@ pub struct Plugin {
     pub crashes: u64,
     /// How the last start ended, if it crashed.
     pub last_crash: Option<Crash>,
-    /// What can be done now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `adopt`.
+    /// What can be done now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `configure`, `adopt`.
     pub allowed_actions: Vec<String>,
 }
 

@@ -84,6 +84,8 @@ pub(super) async fn open(rig: &Rig, plugin: &Plugin) -> (ChannelHandle, Reader) 
         secret: Secret::new("of-this-start".into()),
         grants: plugin.grants.subscribe(),
         platform: Arc::new(Nothing),
+        store: rig.store.clone(),
+        config: watch::channel(crate::configuration::Injected::default()).1,
         audit: Audit::start(rig.store.clone()),
         metrics: rig.metrics.clone(),
     };
