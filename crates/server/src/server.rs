@@ -218,12 +218,14 @@ impl ServerHandle {
             ("listen", new.listen != old.listen),
             ("plugins_dirs", new.places.plugins_dirs != old.places.plugins_dirs),
             ("launcher", new.launcher != old.launcher),
+            ("plugin_databases", new.databases != old.databases),
         ];
         report.needs_restart =
             fixed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
         new.listen = old.listen;
         new.places = old.places.clone();
         new.launcher = old.launcher.clone();
+        new.databases = old.databases.clone();
         new.demo = old.demo;
         let live = [
             ("public_url", new.public_url != old.public_url),

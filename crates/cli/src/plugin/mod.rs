@@ -8,7 +8,7 @@ mod logs;
 use clap::Subcommand;
 use serde_json::json;
 use temps_server::api::page::PageQuery;
-use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin};
+use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase};
 
 use crate::client::Client;
 use crate::exit::Failure;
@@ -57,6 +57,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         grants: grants::Named,
     },
+    /// Remove a plugin's database on the PostgreSQL server with everything in it, for good
+    DropDatabase {
+        #[command(flatten)]
+        name: Name,
+        /// Say that it is meant: what is in the database cannot be brought back
+        #[arg(long)]
+        yes: bool,
+    },
     /// Give a plugin's name, data and grants to another file that claims the name
     Adopt {
         #[command(flatten)]
@@ -93,6 +101,16 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Adopt { name: Name { name }, file } => {
             let plugin: Plugin = client.post(&["api", "plugins", &name, "adopt"], &Adoption { file }).await?;
             return output.data(&plugin, stands);
+        }
+        Command::DropDatabase { name: Name { name }, yes: false } => {
+            return Err(Failure::usage(format!(
+                "this removes everything in the database of {name}, for good"
+            ))
+            .hint(format!("temps plugin drop-database {name} --yes")));
+        }
+        Command::DropDatabase { name: Name { name }, .. } => {
+            let plugin: Plugin = client.delete(&["api", "plugins", &name, "database"], &json!({})).await?;
+            return output.data(&plugin, |plugin| plain(&format!("the database of {} is gone", plugin.name)));
         }
         Command::Logs(arguments) => return logs::run(arguments, client, output).await,
         Command::Grants(Name { name }) => return grants::show(&name, client, output).await,
@@ -157,12 +175,23 @@ fn one(plugin: &Plugin) -> String {
         ("crashes", Some(plugin.crashes.to_string())),
         ("file", Some(plugin.file.clone())),
         ("sha-256", plugin.hash.clone()),
+        ("database", plugin.database.as_ref().map(database)),
         ("can be done now", list(&plugin.allowed_actions)),
     ]);
     if let Some(crash) = &plugin.last_crash {
         text.push_str(&last_crash(crash));
     }
     text
+}
+
+fn database(database: &PluginDatabase) -> String {
+    let state = match (database.reachable, &database.reason) {
+        (Some(true), _) => "can be reached".to_owned(),
+        (Some(false), Some(reason)) => format!("cannot be reached: {reason}"),
+        (Some(false), None) => "cannot be reached".to_owned(),
+        (None, _) => "not tried yet".to_owned(),
+    };
+    plain(&format!("{}, {}; {state}", database.engine, database.place))
 }
 
 fn last_crash(crash: &Crash) -> String {

@@ -1,6 +1,7 @@
 //! The `temps` command from outside: a real daemon with a real plugin, and every command against it.
 
 mod commands;
+mod databases;
 mod endings;
 mod plugins;
 mod serving;

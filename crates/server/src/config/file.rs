@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use temps_host::secrets::Secret;
 
 use super::{Config, ConfigError, parse_grants_default, parse_listen};
 
@@ -27,6 +28,7 @@ struct File {
     health: Health,
     stop: Stop,
     probe: Probe,
+    plugin_databases: PluginDatabases,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,6 +77,23 @@ struct Probe {
     healthy_for: Option<Span>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PluginDatabases {
+    postgres_url: Option<String>,
+    prefix: Option<String>,
+    connections: Option<u32>,
+    statement_timeout: Option<Span>,
+    isolate: Option<bool>,
+}
+
+impl fmt::Debug for PluginDatabases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL holds a password.
+        f.debug_struct("PluginDatabases").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
 /// Reads the file of `config.places` into `config`. A file that does not exist says nothing, unless it must exist.
 pub(super) fn read(config: &mut Config, must_exist: bool) -> Result<(), ConfigError> {
     let path = config.places.config_file.clone();
@@ -118,6 +137,12 @@ impl File {
         set_span(&mut config.probe.timeout, self.probe.timeout);
         set_span(&mut config.probe.give_up_after, self.probe.give_up_after);
         set_span(&mut config.probe.healthy_for, self.probe.healthy_for);
+        let databases = self.plugin_databases;
+        set(&mut config.databases.postgres_url, databases.postgres_url.map(|url| Some(Secret::new(url))));
+        set(&mut config.databases.prefix, databases.prefix);
+        set(&mut config.databases.connections, databases.connections);
+        set_span(&mut config.databases.statement_timeout, databases.statement_timeout);
+        set(&mut config.databases.isolate, databases.isolate);
     }
 }
 
@@ -284,6 +309,12 @@ mod tests {
             timeout = "3s"
             give_up_after = "1m"
             healthy_for = "5s"
+            [plugin_databases]
+            postgres_url = "postgres://admin:hunter2@localhost/"
+            prefix = "here_"
+            connections = 4
+            statement_timeout = "9s"
+            isolate = false
             "#,
         )
         .unwrap();
@@ -297,6 +328,10 @@ mod tests {
         assert_eq!(config.stop_grace, Duration::from_secs(4));
         assert_eq!(config.probe.give_up_after, Duration::from_secs(60));
         assert!(config.metrics_public);
+        assert_eq!((config.databases.prefix.as_str(), config.databases.connections), ("here_", 4));
+        assert_eq!(config.databases.statement_timeout, Duration::from_secs(9));
+        assert!(!config.databases.isolate);
+        assert!(config.databases.postgres_url.is_some() && !format!("{config:?}").contains("hunter2"));
         assert_ne!(before, format!("{config:?}"));
     }
 }

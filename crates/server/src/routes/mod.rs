@@ -70,6 +70,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(plugins::disable))
         .routes(routes!(plugins::debug))
         .routes(routes!(plugins::adopt))
+        .routes(routes!(plugins::drop_database))
         .routes(routes!(grants::list, grants::give, grants::revoke))
         .routes(routes!(logs::read))
         .routes(routes!(events::list, events::publish))

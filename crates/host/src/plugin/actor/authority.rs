@@ -44,16 +44,16 @@ impl Actor {
             return self.hold(version, verdict.missing);
         }
         if let Err(why) = self.database_is_ready(&version).await {
-            return self.put_off(version, format!("its database cannot be had: {why}"));
+            return self.put_off(version, &format!("its database cannot be had: {why}"));
         }
         match self.accept(&version, verdict.by_default).await {
             Ok(()) => self.take_up(version),
-            Err(error) => self.put_off(version, format!("it could not be taken up: {error}")),
+            Err(error) => self.put_off(version, &format!("it could not be taken up: {error}")),
         }
     }
 
     /// Keeps a version to be offered again in a while.
-    fn put_off(&mut self, version: Version, why: String) {
+    fn put_off(&mut self, version: Version, why: &str) {
         self.waiting = Some((version, Vec::new()));
         self.retry_at = Some(Instant::now() + RETRY_AFTER);
         let note = format!("{why}; it is tried again by itself");
