@@ -2,6 +2,7 @@
 
 mod audit;
 mod commands;
+mod databases;
 mod endings;
 mod plugins;
 mod serving;

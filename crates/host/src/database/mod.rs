@@ -238,6 +238,20 @@ impl Databases {
     }
 }
 
+/// Asks the server of these settings for its version: where it is, and the version; `None` when no server is set.
+///
+/// # Errors
+/// Why it cannot be used, never a credential.
+pub async fn server_version(settings: &DatabaseSettings) -> Option<Result<(String, String), String>> {
+    let url = settings.postgres_url.as_ref()?;
+    let server = match Server::parse(url.expose()) {
+        Ok(server) => server,
+        Err(error) => return Some(Err(format!("plugin_databases.postgres_url: {error}"))),
+    };
+    let version = server.version().await.map_err(|error| error.to_string());
+    Some(version.map(|version| (server.place(), version)))
+}
+
 impl std::fmt::Debug for Databases {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Databases").field("server", &self.inner.server).finish_non_exhaustive()

@@ -132,7 +132,9 @@ fn session(body: &[u8], minor: u32) -> Result<Request, Refusal> {
             }
         } else if ALLOWED.contains(&lower.as_str()) {
             wishes.settings.push((name, value));
-        } else if !REPLACED.contains(&lower.as_str()) && !(lower == "options" && value.trim().is_empty()) {
+        } else if lower == "options" && value.trim().is_empty() || REPLACED.contains(&lower.as_str()) {
+            // An empty list of options asks for nothing.
+        } else {
             return Err(Refusal::Setting(name.chars().take(60).collect()));
         }
     }

@@ -58,8 +58,7 @@ async fn a_plugin_cancels_its_own_statements_and_nobody_elses() {
     let Some(postgres) = Postgres::start("a_plugin_cancels_its_own_statements_and_nobody_elses") else {
         return;
     };
-    let mut scene = Scene::with(&postgres).await;
-    scene.rig.config.databases.statement_timeout = STATEMENT;
+    let scene = Scene::with(&postgres).await;
     let said = scene.python(
         "def key(s):\n    found = None\n    \
              while True:\n        kind, body = read(s)\n        \

@@ -123,7 +123,7 @@ impl Scene {
              def startup(*pairs, version=196608):\n    \
                  body = struct.pack('!I', version) + b''.join(p.encode() + b'\\0' for p in pairs) + b'\\0'\n    \
                  return struct.pack('!I', len(body) + 4) + body\n\
-             def read(s):\n    kind = s.recv(1)\n    \
+             def read(s):\n    try: kind = s.recv(1)\n    except ConnectionError: kind = b''\n    \
                  return (kind.decode(), s.recv(struct.unpack('!I', s.recv(4))[0] - 4, socket.MSG_WAITALL)) if kind else ('', b'')\n\
              def until(s, end):\n    seen = ''\n    \
                  while True:\n        kind, body = read(s)\n        seen += kind\n        \

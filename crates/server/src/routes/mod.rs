@@ -72,6 +72,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(plugins::disable))
         .routes(routes!(plugins::debug))
         .routes(routes!(plugins::adopt))
+        .routes(routes!(plugins::drop_database))
         .routes(routes!(grants::list, grants::give, grants::revoke))
         .routes(routes!(config::get, config::change, config::replace))
         .routes(routes!(storage::list, storage::clear))

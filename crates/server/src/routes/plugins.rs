@@ -8,7 +8,7 @@ use temps_host::{PluginSnapshot, Role};
 use super::answer::{Answer, Failure};
 use super::extract::{Body, OptionalBody, Path};
 use crate::api::page::Page;
-use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, Usage};
+use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
 use crate::app::App;
 use crate::auth::Identity;
 
@@ -19,7 +19,7 @@ pub(super) async fn list(
     State(app): State<App>,
     Extension(identity): Extension<Identity>,
 ) -> Json<Page<Plugin>> {
-    let items = app.host().plugins().iter().map(|snapshot| plugin(snapshot, identity.role)).collect();
+    let items = app.host().plugins().iter().map(|snapshot| plugin(&app, snapshot, identity.role)).collect();
     Json(Page { items, next_cursor: None })
 }
 
@@ -128,15 +128,29 @@ pub(super) async fn adopt(
     look(&app, &name, identity.role)
 }
 
+/// Removes the plugin's database on the PostgreSQL server with everything in it, for good. Nothing else ever does. Refused while
+/// the plugin has the grant `database=postgres`.
+#[utoipa::path(delete, path = "/api/plugins/{name}/database", tag = "plugins", operation_id = "dropPluginDatabase",
+    params(("name" = String, Path, description = "Name of the plugin")),
+    responses((status = 200, description = "The database is gone", body = Plugin)))]
+pub(super) async fn drop_database(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    Path(name): Path<String>,
+) -> Answer<Json<Plugin>> {
+    app.host().drop_database(&name, &identity.actor()).await?;
+    look(&app, &name, identity.role)
+}
+
 fn look(app: &App, name: &str, role: Role) -> Answer<Json<Plugin>> {
     let snapshot = app.host().plugin(name);
     let snapshot = snapshot.ok_or_else(|| {
         Failure::not_found(format!("there is no plugin named {name:?}")).hint("GET /api/plugins lists all")
     })?;
-    Ok(Json(plugin(&snapshot, role)))
+    Ok(Json(plugin(app, &snapshot, role)))
 }
 
-fn plugin(snapshot: &PluginSnapshot, role: Role) -> Plugin {
+fn plugin(app: &App, snapshot: &PluginSnapshot, role: Role) -> Plugin {
     let manifest = snapshot.manifest.as_deref();
     Plugin {
         name: snapshot.name.clone(),
@@ -161,6 +175,12 @@ fn plugin(snapshot: &PluginSnapshot, role: Role) -> Plugin {
         starts: snapshot.starts,
         crashes: snapshot.crashes,
         last_crash: snapshot.last_crash.as_ref().map(|report| crash(report, role)),
+        database: app.host().database(&snapshot.name).map(|seen| PluginDatabase {
+            engine: seen.engine.to_owned(),
+            place: seen.place,
+            reachable: seen.reachable,
+            reason: seen.reason.filter(|_| role == Role::Admin),
+        }),
         allowed_actions: snapshot.allowed_actions.iter().map(|action| (*action).to_owned()).collect(),
     }
 }

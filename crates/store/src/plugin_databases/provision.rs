@@ -100,22 +100,44 @@ impl Server {
         done.unwrap_or_else(|_| Err(ProvisionError::Timeout { place: self.place() }))
     }
 
+    /// The version of the server, as the administrator sees it.
+    ///
+    /// # Errors
+    /// [`ProvisionError`]; no administrator can come in then.
+    pub async fn version(&self) -> Result<String, ProvisionError> {
+        let wanted = Wanted::nothing(String::new());
+        let work = Provision { server: self, wanted: &wanted };
+        let done = tokio::time::timeout(PROVISION_TIMEOUT, async {
+            let admin = work.connect(Some(self.admin.get_dbname().unwrap_or("postgres"))).await?;
+            let row = work.done("say its version", admin.query_one("SHOW server_version", &[]).await)?;
+            Ok(row.get(0))
+        });
+        done.await.unwrap_or_else(|_| Err(ProvisionError::Timeout { place: self.place() }))
+    }
+
     /// Removes a plugin's database and role with everything in it, for good. What is not there is fine.
     ///
     /// # Errors
     /// [`ProvisionError`].
     pub async fn remove(&self, name: &str) -> Result<(), ProvisionError> {
-        let wanted = Wanted {
-            name: name.to_owned(),
-            password: String::new(),
-            connections: 0,
-            statement_timeout: Duration::ZERO,
-            end_sessions: true,
-            isolate: false,
-        };
+        let wanted = Wanted::nothing(name.to_owned());
         let work = Provision { server: self, wanted: &wanted };
         let done = tokio::time::timeout(PROVISION_TIMEOUT, work.remove()).await;
         done.unwrap_or_else(|_| Err(ProvisionError::Timeout { place: self.place() }))
+    }
+}
+
+impl Wanted {
+    /// Nothing is to be made.
+    fn nothing(name: String) -> Self {
+        Self {
+            name,
+            password: String::new(),
+            connections: 0,
+            statement_timeout: Duration::ZERO,
+            end_sessions: false,
+            isolate: false,
+        }
     }
 }
 

@@ -46,23 +46,23 @@ impl Actor {
             return self.hold(version, verdict.missing);
         }
         if let Err(error) = self.load_config().await {
-            return self.put_off(version, format!("it could not be taken up: {error}"));
+            return self.put_off(version, &format!("it could not be taken up: {error}"));
         }
         let config = match self.configuration_of(&version.manifest) {
             Ok(config) => config,
             Err(problems) => return self.hold_for_settings(version, problems),
         };
         if let Err(why) = self.database_is_ready(&version).await {
-            return self.put_off(version, format!("its database cannot be had: {why}"));
+            return self.put_off(version, &format!("its database cannot be had: {why}"));
         }
         match self.accept(&version, verdict.by_default).await {
             Ok(()) => self.take_up(version, config),
-            Err(error) => self.put_off(version, format!("it could not be taken up: {error}")),
+            Err(error) => self.put_off(version, &format!("it could not be taken up: {error}")),
         }
     }
 
     /// Keeps a version to be offered again in a while.
-    fn put_off(&mut self, version: Version, why: String) {
+    fn put_off(&mut self, version: Version, why: &str) {
         self.waiting = Some(Waiting { version, wishes: Vec::new(), settings: Vec::new() });
         self.retry_at = Some(Instant::now() + RETRY_AFTER);
         let note = format!("{why}; it is tried again by itself");
