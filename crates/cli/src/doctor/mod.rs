@@ -4,6 +4,7 @@
 //! kept apart from judging: the files beside this one look, and judge what they saw with functions that tests can call.
 
 mod daemon;
+mod database;
 mod machine;
 mod places;
 mod plugins;
@@ -70,6 +71,7 @@ pub(crate) async fn run(global: &Global, output: Output) -> Result<(), Failure> 
         Ok(config) => {
             checks.push(places::settings_file(&config));
             checks.extend(places::checks(&config.places));
+            checks.push(database::check(&config).await);
             checks.extend(plugins::checks(&config.places.plugins_dirs));
         }
         Err(failure) => checks.push(Check::new("settings", Status::Problem, failure.message)),
