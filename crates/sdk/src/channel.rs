@@ -6,19 +6,20 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use temps_protocol::channel::{Ack, AckStatus};
 use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT};
 use temps_protocol::{ChannelError, HostFrame, Response};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::events::EventQueue;
+use crate::events::{Done, EventQueue, Outcome};
 use crate::platform::PlatformError;
 
 /// Frames that wait to be written. There are never more questions than may be in flight.
@@ -29,6 +30,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the closing of a channel may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest reason of a negative confirmation in bytes. Hosts keep it with the attempt.
+const MAX_REASON_BYTES: usize = 2 * 1024;
 
 /// Frames that are not understood are logged at most this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
@@ -43,6 +47,8 @@ pub(crate) struct Channel {
     changes: watch::Sender<u64>,
     in_flight: Semaphore,
     next_id: AtomicU64,
+    /// Whether the host asks for a confirmation of each event.
+    confirms: bool,
 }
 
 #[derive(Debug, Default)]
@@ -62,12 +68,14 @@ struct Link {
 }
 
 impl Channel {
-    pub(crate) fn new() -> Self {
+    /// A channel that is not there yet. `confirms`: each event that comes over it is confirmed once it was handled.
+    pub(crate) fn new(confirms: bool) -> Self {
         Self {
             state: Mutex::new(State::default()),
             changes: watch::Sender::new(0),
             in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
             next_id: AtomicU64::new(1),
+            confirms,
         }
     }
 
@@ -128,7 +136,7 @@ impl Channel {
     }
 
     /// Serves one connection until it is lost, replaced by a newer one, or the plugin ends.
-    pub(crate) async fn serve(&self, socket: WebSocket, events: &EventQueue) {
+    pub(crate) async fn serve(self: &Arc<Self>, socket: WebSocket, events: &EventQueue) {
         let Some((number, outgoing)) = self.attach() else { return };
         tracing::debug!(number, "the host made a channel");
         let (mut sink, stream) = socket.split();
@@ -170,7 +178,12 @@ impl Channel {
         state.link = None;
     }
 
-    async fn read(&self, number: u64, mut stream: SplitStream<WebSocket>, events: &EventQueue) -> String {
+    async fn read(
+        self: &Arc<Self>,
+        number: u64,
+        mut stream: SplitStream<WebSocket>,
+        events: &EventQueue,
+    ) -> String {
         let mut complaints = Complaints::default();
         while let Some(message) = stream.next().await {
             match message {
@@ -178,7 +191,7 @@ impl Channel {
                     Ok(HostFrame::Response(response)) => self.answered(number, response, &mut complaints),
                     // An error means that the plugin is ending; the host sends the event again to the next start.
                     Ok(HostFrame::Event { event }) => {
-                        let _ = events.push(event, text.len(), None).await;
+                        let _ = events.push(event, text.len(), self.done(number)).await;
                     }
                     Err(e) => complaints.add(&format!("a frame that cannot be read: {e}")),
                 },
@@ -190,6 +203,14 @@ impl Channel {
             }
         }
         "the connection was lost".to_owned()
+    }
+
+    /// Who is told of the events that come over connection `number`.
+    fn done(self: &Arc<Self>, number: u64) -> Done {
+        match self.confirms {
+            true => Done::Channel(Confirmation { channel: Arc::clone(self), number }),
+            false => Done::Nobody,
+        }
     }
 
     fn answered(&self, number: u64, response: Response, complaints: &mut Complaints) {
@@ -211,6 +232,46 @@ impl Channel {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The way back of one event's outcome: the connection that it came over. When that is gone the host sends the event again,
+/// and a confirmation over another connection would speak of something that the host did not send there.
+#[derive(Debug)]
+pub(crate) struct Confirmation {
+    channel: Arc<Channel>,
+    number: u64,
+}
+
+impl Confirmation {
+    /// Tells the host how the handling of the event `id` ended. Waits for room among the outgoing frames, ten seconds at most.
+    pub(crate) async fn send(self, id: &str, outcome: Outcome) {
+        let outgoing = {
+            let state = self.channel.state();
+            state.link.as_ref().filter(|link| link.number == self.number).map(|link| link.outgoing.clone())
+        };
+        let Some(outgoing) = outgoing else {
+            tracing::debug!(event_id = id, "the channel was lost before the event could be confirmed");
+            return;
+        };
+        if timeout(WRITE_TIMEOUT, outgoing.send(ack_frame(id, outcome))).await.is_err() {
+            tracing::warn!(event_id = id, "the host reads nothing; the event is not confirmed");
+        }
+    }
+}
+
+/// The frame that confirms an event.
+fn ack_frame(id: &str, outcome: Outcome) -> String {
+    let (status, error) = match outcome {
+        Outcome::Handled => (AckStatus::Ok, None),
+        Outcome::Failed(mut reason) => {
+            reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+            (AckStatus::Error, Some(reason))
+        }
+    };
+    let ack = Ack { id: id.to_owned(), status, error };
+    let mut frame = serde_json::to_value(ack).unwrap_or_default();
+    frame["type"] = "ack".into();
+    frame.to_string()
 }
 
 async fn write(sink: &mut SplitSink<WebSocket, Message>, mut frames: mpsc::Receiver<String>) -> String {
@@ -262,7 +323,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_that_nobody_waits_for_any_more_leaves_nothing_behind() {
-        let channel = Channel::new();
+        let channel = Channel::new(false);
         let (_number, _frames) = channel.attach().unwrap();
         let answer = channel.call("get_project", json!({}), Duration::from_millis(10)).await;
         assert!(matches!(answer, Err(PlatformError::Timeout { .. })), "{answer:?}");
@@ -270,8 +331,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_event_is_confirmed_over_the_connection_that_it_came_over_and_no_other() {
+        let channel = Arc::new(Channel::new(true));
+        let (first, mut frames) = channel.attach().unwrap();
+        let confirmation = |number| Confirmation { channel: Arc::clone(&channel), number };
+        confirmation(first).send("1", Outcome::Handled).await;
+        assert_eq!(frames.recv().await.as_deref(), Some(r#"{"id":"1","status":"ok","type":"ack"}"#));
+        let (_second, mut frames) = channel.attach().unwrap();
+        confirmation(first).send("2", Outcome::Handled).await;
+        assert!(frames.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_reason_is_cut_where_a_letter_ends() {
+        let frame = ack_frame("1", Outcome::Failed("ü".repeat(MAX_REASON_BYTES)));
+        let ack: Ack = serde_json::from_str(&frame).unwrap();
+        assert_eq!((ack.status, ack.error.unwrap().len()), (AckStatus::Error, MAX_REASON_BYTES));
+    }
+
+    #[tokio::test]
     async fn after_the_end_no_channel_is_accepted() {
-        let channel = Channel::new();
+        let channel = Channel::new(false);
         let (_number, mut frames) = channel.attach().unwrap();
         channel.close();
         assert_eq!(frames.recv().await, None);

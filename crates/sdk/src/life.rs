@@ -56,6 +56,7 @@ pub(crate) struct Life {
     started: watch::Sender<bool>,
     stopping: watch::Sender<bool>,
     server: JoinHandle<()>,
+    features: Vec<Feature>,
 }
 
 impl Life {
@@ -71,7 +72,8 @@ impl Life {
         L: Listener,
         L::Addr: std::fmt::Debug,
     {
-        let channel = Arc::new(Channel::new());
+        let confirms = launch.environment.features.contains(&Feature::Ack);
+        let channel = Arc::new(Channel::new(confirms));
         let (started, stopping) = (watch::Sender::new(false), watch::Sender::new(false));
         let platform = PlatformClient::new(Arc::clone(&channel));
         let ctx = PluginContext::new(&manifest.name, launch, platform, stopping.subscribe());
@@ -98,7 +100,10 @@ impl Life {
                 tracing::error!("the HTTP server ended: {e}");
             }
         });
-        Ok(Self { plugin, ctx, channel, events, events_ended, started, stopping, server })
+        // A confirmation is announced only where it is asked for, so that other hosts see what they always saw.
+        let features = [(Feature::Ack, confirms), (Feature::Reconnect, true)];
+        let features = features.into_iter().filter_map(|(feature, has)| has.then_some(feature)).collect();
+        Ok(Self { plugin, ctx, channel, events, events_ended, started, stopping, server, features })
     }
 
     /// What the plugin's ready line says.
@@ -107,7 +112,7 @@ impl Life {
             ready: true,
             has_ui: self.plugin.ui_assets().is_some(),
             openapi: self.plugin.openapi(),
-            features: vec![Feature::Reconnect.as_str().to_owned()],
+            features: self.features.iter().map(|feature| feature.as_str().to_owned()).collect(),
         };
         let bytes = ready.to_line().len() + 1;
         if bytes > MAX_READY_BYTES {

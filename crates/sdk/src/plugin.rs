@@ -41,12 +41,14 @@ pub trait ExternalPlugin: Send + Sync + 'static {
 
     /// Takes one event and says how it went. The default calls [`on_event`](Self::on_event).
     ///
-    /// The next event waits until this one is done, at most 60 s; then it is given up, logged, and counts as
-    /// failed. An event can come twice (after a crash, or because the operator replays it): handle it so that this
+    /// The next event waits until this one is done, at most 25 s; then it is given up, logged, and counts as
+    /// failed. Over a channel with acks (feature `ack`) the host is told how it went: what was handled is settled,
+    /// what failed comes again later, beside the others. Work that takes longer belongs into
+    /// [`PluginContext::spawn`], once the event is safe somewhere. An event can come twice (after a crash, or because the operator replays it): handle it so that this
     /// does no harm.
     ///
     /// # Errors
-    /// Whatever the plugin could not do. It is logged, and told to a caller of `POST /_events`.
+    /// Whatever the plugin could not do. It is logged, and told to the host.
     fn handle_event(
         &self,
         ctx: &PluginContext,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use temps_plugin_sdk::protocol::channel::AckStatus;
 use temps_plugin_sdk::protocol::{Feature, PluginEvent};
 use temps_plugin_sdk::testing::{PluginProcess, TestError, TestHost};
 use temps_testkit::binaries::built_example;
@@ -41,6 +42,43 @@ async fn the_environment_and_unknown_arguments_of_other_hosts_do_no_harm() {
         .environment("TEMPS_PLUGIN_NAME", "unquiet");
     let plugin = builder.start().await.unwrap();
     assert_eq!(plugin.http().get("/well").await.unwrap().text(), "ok");
+}
+
+#[tokio::test]
+async fn each_event_is_confirmed_with_how_its_handling_ended_in_order() {
+    let builder = PluginProcess::builder(unquiet()).environment("TEMPS_FEATURES", "ack,reconnect");
+    let mut plugin = builder.start().await.unwrap();
+    assert_eq!(plugin.ready().known_features(), [Feature::Ack, Feature::Reconnect]);
+    let events = ["test.slow", "test.panic", "test.note"].map(event);
+    for event in events.clone() {
+        plugin.send_event(event).await.unwrap();
+    }
+    for (event, status) in events.iter().zip([AckStatus::Ok, AckStatus::Error, AckStatus::Ok]) {
+        let ack = plugin.ack().await.unwrap();
+        assert_eq!((&ack.id, ack.status), (&event.id, status));
+        assert_eq!(ack.error.is_some_and(|reason| reason.contains("as ordered")), status == AckStatus::Error);
+    }
+
+    // What came over a lost channel is not confirmed over the next one: the host sends it again there.
+    let (lost, again) = (event("test.slow"), event("test.note"));
+    plugin.send_event(lost).await.unwrap();
+    plugin.connect_channel().await.unwrap();
+    plugin.send_event(again.clone()).await.unwrap();
+    assert_eq!(plugin.ack().await.unwrap().id, again.id);
+}
+
+#[tokio::test]
+async fn events_that_wait_are_handled_and_confirmed_before_the_end() {
+    let builder = PluginProcess::builder(unquiet()).environment("TEMPS_FEATURES", "ack");
+    let mut plugin = builder.start().await.unwrap();
+    let events = ["test.slow", "test.slow", "test.note"].map(event);
+    for event in events.clone() {
+        plugin.send_event(event).await.unwrap();
+    }
+    assert!(plugin.terminate().await.unwrap().success());
+    for event in events {
+        assert_eq!(plugin.ack().await.unwrap().id, event.id);
+    }
 }
 
 #[tokio::test]

@@ -153,6 +153,8 @@ impl Server {
         let places = config.places.clone();
         let app = App::new(config, address, platform, access, host);
         let login_link = app.login_link().await?;
+        let detail = serde_json::json!({ "expires_at": login_link.expires_at });
+        app.host().record_audit("login_link.created", None, "host", detail);
         let started =
             Started { address, url: app.base_url(), login_link, places, database: database.to_string() };
         Ok(Self { app, store, listener, started, prober, lock })
@@ -243,6 +245,7 @@ impl ServerHandle {
             ("health", new.health != old.health),
             ("restart", new.restart != old.restart),
             ("probe", new.probe != old.probe),
+            ("usage", new.usage_every != old.usage_every),
         ];
         report.changed = live.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
         self.app.host().reload(new.host_config()).await?;

@@ -12,6 +12,7 @@ mod open;
 mod platform;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod plugin_databases;
 pub mod sqlite;
 
 pub use address::*;

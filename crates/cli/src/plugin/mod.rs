@@ -4,12 +4,14 @@
 
 mod grants;
 mod logs;
+mod usage;
 
 use clap::Subcommand;
 use serde_json::json;
 use temps_server::api::page::PageQuery;
-use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin};
+use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, Usage};
 
+use crate::audit::words::bytes;
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::output::{Output, or_dash, plain, record, table, time, time_or_dash};
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     },
     /// Show what a plugin has logged
     Logs(logs::Arguments),
+    /// Show what a plugin has used: processor, memory, tasks, files, traffic
+    Usage(usage::Arguments),
     /// Show what a plugin may do, and what it asks for beyond that
     Grants(Name),
     /// Give a plugin permissions; all that it asks for when none are named
@@ -94,6 +98,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
             let plugin: Plugin = client.post(&["api", "plugins", &name, "adopt"], &Adoption { file }).await?;
             return output.data(&plugin, stands);
         }
+        Command::Usage(arguments) => return usage::run(arguments, client, output).await,
         Command::Logs(arguments) => return logs::run(arguments, client, output).await,
         Command::Grants(Name { name }) => return grants::show(&name, client, output).await,
         Command::Grant { name, grants } => return grants::grant(&name.name, &grants, client, output).await,
@@ -152,6 +157,7 @@ fn one(plugin: &Plugin) -> String {
         ("process", plugin.pid.map(|pid| pid.to_string())),
         ("kept together by", plugin.containment.clone()),
         ("running since", plugin.running_since.map(time)),
+        ("uses", plugin.usage.as_ref().map(uses)),
         ("next try", plugin.next_start_at.map(time)),
         ("starts", Some(plugin.starts.to_string())),
         ("crashes", Some(plugin.crashes.to_string())),
@@ -163,6 +169,18 @@ fn one(plugin: &Plugin) -> String {
         text.push_str(&last_crash(crash));
     }
     text
+}
+
+fn uses(usage: &Usage) -> String {
+    let shown = |value: Option<u32>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+    format!(
+        "cpu {}, memory {}, {} tasks, {} files (at {})",
+        usage.cpu_percent.map_or_else(|| "?".to_owned(), |percent| format!("{percent:.1} %")),
+        usage.memory_bytes.map_or_else(|| "?".to_owned(), bytes),
+        shown(usage.tasks),
+        shown(usage.descriptors),
+        time(usage.at)
+    )
 }
 
 fn last_crash(crash: &Crash) -> String {

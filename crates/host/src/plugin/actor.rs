@@ -27,6 +27,7 @@ use crate::host::Shared;
 use crate::operate::OperateError;
 use crate::registry::PluginHandle;
 use crate::secrets::Secret;
+use crate::usage::Usage;
 
 mod authority;
 mod effects;
@@ -105,6 +106,7 @@ struct Current {
     has_ui: bool,
     exit: Option<ExitReport>,
     running_since: Option<DateTime<Utc>>,
+    usage: Option<Usage>,
 }
 
 pub(crate) struct Actor {
@@ -325,6 +327,7 @@ impl Actor {
             has_ui: false,
             exit: None,
             running_since: None,
+            usage: None,
         });
     }
 }

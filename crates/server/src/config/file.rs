@@ -30,6 +30,7 @@ struct File {
     health: Health,
     stop: Stop,
     probe: Probe,
+    usage: Usage,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +68,12 @@ struct Health {
 #[serde(deny_unknown_fields, default)]
 struct Stop {
     grace: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Usage {
+    every: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -130,6 +137,7 @@ impl File {
         set_span(&mut config.health.timeout, self.health.timeout);
         set(&mut config.health.failures, self.health.failures.map(|count| count.0));
         set_span(&mut config.stop_grace, self.stop.grace);
+        set_span(&mut config.usage_every, self.usage.every);
         set_span(&mut config.probe.interval, self.probe.interval);
         set_span(&mut config.probe.timeout, self.probe.timeout);
         set_span(&mut config.probe.give_up_after, self.probe.give_up_after);

@@ -47,6 +47,8 @@ pub struct Config {
     pub grants_default: GrantsDefault,
     /// How long a plugin has between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
+    /// Time between two measurements of what a plugin uses.
+    pub usage_every: Duration,
     /// When and how often a plugin's health is asked for.
     pub health: HealthPolicy,
     /// How a crashed plugin comes back.
@@ -196,6 +198,7 @@ impl Config {
             metrics_public: false,
             grants_default: host.grants_default,
             stop_grace: host.stop_grace,
+            usage_every: host.usage_every,
             health: host.health,
             restart: host.restart,
             probe: ProbePolicy::default(),
@@ -233,6 +236,7 @@ impl Config {
         host.stop_grace = self.stop_grace;
         host.health = self.health;
         host.restart = self.restart;
+        host.usage_every = self.usage_every;
         host
     }
 

@@ -25,8 +25,13 @@ pub(super) async fn session(Extension(identity): Extension<Identity>) -> Json<Se
 /// Signs the browser out.
 #[utoipa::path(delete, path = "/api/session", tag = "access", operation_id = "endSession",
     responses((status = 204, description = "The session is over")))]
-pub(super) async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Answer<StatusCode> {
+pub(super) async fn sign_out(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+) -> Answer<StatusCode> {
     app.access().sign_out(&headers).await?;
+    app.host().record_audit("session.ended", None, &identity.actor(), json!({}));
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -8,7 +8,7 @@ use temps_host::{PluginSnapshot, Role};
 use super::answer::{Answer, Failure};
 use super::extract::{Body, OptionalBody, Path};
 use crate::api::page::Page;
-use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin};
+use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, Usage};
 use crate::app::App;
 use crate::auth::Identity;
 
@@ -156,11 +156,32 @@ fn plugin(snapshot: &PluginSnapshot, role: Role) -> Plugin {
         pid: snapshot.pid,
         containment: snapshot.containment.map(str::to_owned),
         running_since: snapshot.running_since,
+        usage: snapshot.usage.as_ref().map(usage),
         next_start_at: snapshot.next_start_at,
         starts: snapshot.starts,
         crashes: snapshot.crashes,
         last_crash: snapshot.last_crash.as_ref().map(|report| crash(report, role)),
         allowed_actions: snapshot.allowed_actions.iter().map(|action| (*action).to_owned()).collect(),
+    }
+}
+
+fn usage(from: &temps_host::usage::Usage) -> Usage {
+    let traffic = &from.traffic;
+    Usage {
+        at: from.at,
+        over_ms: u64::try_from(from.over.as_millis()).unwrap_or(u64::MAX),
+        cpu_percent: from.cpu_percent(),
+        memory_bytes: from.memory_bytes,
+        processes: from.processes,
+        tasks: from.tasks,
+        descriptors: from.descriptors,
+        frames_in: traffic.frames_in,
+        frames_out: traffic.frames_out,
+        frame_bytes_in: traffic.frame_bytes_in,
+        frame_bytes_out: traffic.frame_bytes_out,
+        requests: traffic.requests,
+        body_bytes_in: traffic.body_bytes_in,
+        body_bytes_out: traffic.body_bytes_out,
     }
 }
 

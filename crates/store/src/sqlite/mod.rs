@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::{Seq, StoreError};
 use chain::Chain;
+pub use chain::ChainFile;
 use readers::Readers;
 pub(crate) use writer::WriteTx;
 use writer::Writer;

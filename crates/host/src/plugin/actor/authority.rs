@@ -7,7 +7,7 @@ use serde_json::json;
 use temps_store::{GrantRecord, StoreError};
 
 use super::{Actor, Authority, Version, Wanted};
-use crate::grants::{Grants, Wish, judge};
+use crate::grants::{Engine, Grants, Wish, judge};
 use crate::operate::OperateError;
 use crate::plugin::state::Input;
 
@@ -43,16 +43,55 @@ impl Actor {
         if !verdict.missing.is_empty() {
             return self.hold(version, verdict.missing);
         }
+        if let Err(why) = self.database_is_ready(&version).await {
+            return self.put_off(version, format!("its database cannot be had: {why}"));
+        }
         match self.accept(&version, verdict.by_default).await {
             Ok(()) => self.take_up(version),
-            Err(error) => {
-                self.waiting = Some((version, Vec::new()));
-                self.retry_at = Some(Instant::now() + RETRY_AFTER);
-                self.note = Some(format!("it could not be taken up: {error}; it is tried again by itself"));
-                if self.version.is_none() {
-                    self.give(Input::Held);
-                }
-            }
+            Err(error) => self.put_off(version, format!("it could not be taken up: {error}")),
+        }
+    }
+
+    /// Keeps a version to be offered again in a while.
+    fn put_off(&mut self, version: Version, why: String) {
+        self.waiting = Some((version, Vec::new()));
+        self.retry_at = Some(Instant::now() + RETRY_AFTER);
+        let note = format!("{why}; it is tried again by itself");
+        if self.note.as_ref() != Some(&note) {
+            self.log.say("warn", note.clone());
+        }
+        self.note = Some(note);
+        if self.version.is_none() {
+            self.give(Input::Held);
+        }
+    }
+
+    /// Makes sure of a database on a server; a file needs nothing.
+    async fn database_is_ready(&self, version: &Version) -> Result<(), String> {
+        if !version.manifest.requires_db || self.engine() != Some(Engine::Postgres) {
+            return Ok(());
+        }
+        let told = self.shared.shutdown.told();
+        tokio::select! {
+            ready = self.shared.databases.ready(self.name.as_str()) => ready.map_err(|error| error.to_string()),
+            () = told.cancelled() => Err("the host is ending".to_owned()),
+        }
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        self.grants.borrow().database
+    }
+
+    /// After grants changed: a plugin whose database is another now, or is none any more, starts anew or is held.
+    async fn follow_database(&mut self, before: Option<Engine>) {
+        let needs_one = self.version.as_ref().is_some_and(|version| version.manifest.requires_db);
+        if !needs_one || self.engine() == before {
+            return;
+        }
+        if let Some(version) = self.version.take() {
+            self.log
+                .say("info", "its database is another from now on; what was in the one before stays there");
+            self.offer(version).await;
         }
     }
 
@@ -209,7 +248,9 @@ impl Actor {
     /// Gives grants; an empty list gives everything that the present or the waiting version asks for.
     async fn grant(&mut self, wishes: Vec<Wish>, by: &str) -> Result<(), OperateError> {
         let wishes = if wishes.is_empty() { self.open_wishes() } else { wishes };
+        let before = self.engine();
         self.add(wishes, by).await?;
+        self.follow_database(before).await;
         if let Some((version, _)) = self.waiting.take() {
             self.offer(version).await;
         }
@@ -217,12 +258,14 @@ impl Actor {
     }
 
     async fn revoke(&mut self, wishes: Vec<Wish>, by: &str) -> Result<(), OperateError> {
+        let before = self.engine();
         for wish in wishes {
             if self.shared.store.revoke_grant(self.name.as_str(), wish.kind, &wish.value).await? {
                 self.audit("grant.revoked", by, json!({"kind": wish.kind, "value": wish.value}));
             }
         }
         self.load_grants().await;
+        self.follow_database(before).await;
         Ok(())
     }
 

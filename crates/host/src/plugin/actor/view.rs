@@ -51,6 +51,7 @@ impl Actor {
             pid: process.and_then(|process| process.pid()),
             containment: process.map(|process| process.containment().as_str()),
             running_since: current.and_then(|current| current.running_since),
+            usage: running.and_then(|current| current.usage.clone()),
             next_start_at: self.next_start_at(),
             starts: self.life.starts,
             crashes: self.crashes,
@@ -86,13 +87,7 @@ impl Actor {
                 "it".to_owned()
             };
             let (name, what) = (&self.name, what.join(", "));
-            let no_database = missing.iter().any(|wish| wish.kind == "database");
-            let hint = if no_database {
-                " (this host has no databases to give: it would run without one)"
-            } else {
-                ""
-            };
-            return Some(format!("{begin} asks for {what}; `temps plugin grant {name}` allows it{hint}"));
+            return Some(format!("{begin} asks for {what}; `temps plugin grant {name}` allows it"));
         }
         if self.note.is_some() {
             return self.note.clone();
@@ -137,6 +132,7 @@ impl PluginSnapshot {
             pid: None,
             containment: None,
             running_since: None,
+            usage: None,
             next_start_at: None,
             starts: 0,
             crashes: 0,
