@@ -19,7 +19,7 @@ pub mod name;
 pub mod schema;
 pub mod storage;
 
-pub use channel::{ChannelError, ErrorCode, HostFrame, PluginFrame, Request, Response};
+pub use channel::{Ack, AckStatus, ChannelError, ErrorCode, HostFrame, PluginFrame, Request, Response};
 pub use data::{DeploymentInfo, EnvironmentInfo, ProjectInfo};
 pub use event::PluginEvent;
 pub use feature::Feature;

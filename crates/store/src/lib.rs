@@ -10,9 +10,9 @@ mod address;
 mod host;
 mod open;
 mod platform;
+pub mod plugin_databases;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-pub mod plugin_databases;
 pub mod sqlite;
 
 pub use address::*;
