@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod limits;
 pub mod manifest;
 pub mod name;
+pub mod payload;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod storage;
@@ -29,6 +30,7 @@ pub use manifest::{
     PluginManifestBuilder, Resources, UiDeclaration, UiRoute,
 };
 pub use name::{NameError, PluginName};
+pub use payload::{Payload, PayloadError};
 pub use storage::{Configuration, KvEntry, KvPage, KvParams, OwnMethod};
 
 /// The version of the protocol that this crate speaks, as a plugin finds it in `TEMPS_API_VERSION`.
