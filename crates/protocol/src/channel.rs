@@ -166,6 +166,29 @@ pub struct Ack {
     pub error: Option<String>,
 }
 
+impl Ack {
+    /// The confirmation of the event `id`, whose handling succeeded or failed with a reason. The reason is cut to
+    /// [`MAX_ACK_REASON_CHARS`](crate::limits::MAX_ACK_REASON_CHARS).
+    #[must_use]
+    pub fn new(id: impl Into<String>, outcome: Result<(), &str>) -> Self {
+        let cut = |reason: &str| reason.chars().take(crate::limits::MAX_ACK_REASON_CHARS).collect();
+        let status = if outcome.is_ok() { AckStatus::Ok } else { AckStatus::Error };
+        Self { id: id.into(), status, error: outcome.err().map(cut) }
+    }
+
+    /// The frame, as JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Frame<'a> {
+            r#type: &'static str,
+            #[serde(flatten)]
+            ack: &'a Ack,
+        }
+        serde_json::to_string(&Frame { r#type: "ack", ack: self }).unwrap_or_default()
+    }
+}
+
 /// A frame that a plugin sent, as the host reads it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PluginFrame {
@@ -359,6 +382,14 @@ mod tests {
         let text = HostFrame::response_json(&json!("x"), &Err(error.clone()));
         let expected = Response { id: json!("x"), result: None, error: Some(error) };
         assert_eq!(serde_json::from_str::<HostFrame>(&text).unwrap(), HostFrame::Response(expected));
+    }
+
+    #[test]
+    fn an_ack_reads_back_as_what_was_written_and_its_reason_is_bounded() {
+        assert_eq!(Ack::new("a", Ok(())).to_json(), r#"{"type":"ack","id":"a","status":"ok"}"#);
+        let ack = Ack::new("b", Err(&"ä".repeat(5_000)));
+        assert_eq!(ack.error.as_ref().map(|reason| reason.chars().count()), Some(1_024));
+        assert_eq!(PluginFrame::parse(&ack.to_json()), Ok(PluginFrame::Ack(ack)));
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a plugin has to settle one event: to answer `POST /_events`, or to send its ack. Handlers call other services.
 pub const EVENT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Events that a plugin which acks may have in hand: sent, and neither acked nor failed.
+pub const MAX_UNACKED_EVENTS: usize = 64;
+
+/// Longest reason in a negative ack, in characters; a host cuts off the rest. It is read by people, in a list.
+pub const MAX_ACK_REASON_CHARS: usize = 1_024;
+
 /// Most entries that `list_deployments` returns.
 pub const MAX_LIST_LIMIT: u32 = 100;
 

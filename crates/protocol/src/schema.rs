@@ -11,6 +11,10 @@ use crate::data::{DeploymentInfo, EnvironmentInfo, MethodParams, ProjectInfo};
 use crate::event::PluginEvent;
 use crate::handshake::Ready;
 use crate::manifest::PluginManifest;
+use crate::payload::{
+    DeploymentCancelled, DeploymentCreated, DeploymentFailed, DeploymentReady, DeploymentSucceeded,
+    EnvironmentSubject, ProjectSubject,
+};
 use crate::storage::{Configuration, KvEntry, KvPage, KvParams};
 
 /// Every wire type that has a schema in `spec/v1/schema`, by its name there.
@@ -33,6 +37,13 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("ProjectInfo", schema_for!(ProjectInfo)),
         ("EnvironmentInfo", schema_for!(EnvironmentInfo)),
         ("DeploymentInfo", schema_for!(DeploymentInfo)),
+        ("DeploymentCreated", schema_for!(DeploymentCreated)),
+        ("DeploymentReady", schema_for!(DeploymentReady)),
+        ("DeploymentSucceeded", schema_for!(DeploymentSucceeded)),
+        ("DeploymentFailed", schema_for!(DeploymentFailed)),
+        ("DeploymentCancelled", schema_for!(DeploymentCancelled)),
+        ("ProjectSubject", schema_for!(ProjectSubject)),
+        ("EnvironmentSubject", schema_for!(EnvironmentSubject)),
     ]
 }
 

@@ -188,7 +188,7 @@ impl Life {
                 Err(_) => tracing::warn!("the shutdown hook took too long"),
             }
         }
-        self.channel.close();
+        self.channel.close().await;
         let stop = self.server.abort_handle();
         if timeout_at(deadline, self.server).await.is_err() {
             tracing::warn!("requests were still open when the plugin ended");

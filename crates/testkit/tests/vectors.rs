@@ -13,7 +13,7 @@ use temps_protocol::event::{is_pattern, pattern_matches};
 use temps_protocol::{
     Configuration, DeploymentInfo, EnvironmentInfo, Feature, HandshakeError, HostFrame, KvEntry, KvPage,
     KvParams, PluginEvent, PluginFrame, PluginName, ProjectInfo, Response, parse_manifest_line,
-    parse_ready_line, schema,
+    parse_ready_line, payload, schema,
 };
 use temps_testkit::vectors::{self, Vector};
 
@@ -46,6 +46,13 @@ fn read(vector: &Vector) -> Result<Value, String> {
         "ProjectInfo" => plain::<ProjectInfo>(&wire),
         "EnvironmentInfo" => plain::<EnvironmentInfo>(&wire),
         "DeploymentInfo" => plain::<DeploymentInfo>(&wire),
+        "DeploymentCreated" => plain::<payload::DeploymentCreated>(&wire),
+        "DeploymentReady" => plain::<payload::DeploymentReady>(&wire),
+        "DeploymentSucceeded" => plain::<payload::DeploymentSucceeded>(&wire),
+        "DeploymentFailed" => plain::<payload::DeploymentFailed>(&wire),
+        "DeploymentCancelled" => plain::<payload::DeploymentCancelled>(&wire),
+        "ProjectSubject" => plain::<payload::ProjectSubject>(&wire),
+        "EnvironmentSubject" => plain::<payload::EnvironmentSubject>(&wire),
         "PluginName" => {
             PluginName::new(wire).map(|name| Value::from(name.as_str())).map_err(|e| e.to_string())
         }
