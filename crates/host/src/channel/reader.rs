@@ -52,6 +52,9 @@ const MAX_DENIALS_TOLD: usize = 100;
 /// says without end is not.
 const ACKS_PER_EVENT: u64 = 2;
 
+/// Acks beyond that which are looked at, so that a few mistakes do not cost a plugin the acks that it means.
+const SPARE_ACKS: u64 = 64;
+
 impl Reader {
     pub(super) fn new(
         context: &Arc<Context>,
@@ -158,7 +161,7 @@ impl Reader {
         }
         self.acked += 1;
         let events = self.context.events.load(Ordering::Relaxed);
-        if self.acked > events.saturating_mul(ACKS_PER_EVENT) {
+        if self.acked > events.saturating_mul(ACKS_PER_EVENT) + SPARE_ACKS {
             return self.ignore("an ack of an event that was not sent");
         }
         if self.acks.try_send(ack).is_err() {
