@@ -52,13 +52,8 @@ impl Rig {
         let registry = Registry::default();
         let metrics = Metrics::default();
         let audit = Audit::start(store.clone());
-        let events = Events::start_with(
-            store.clone(),
-            registry.clone(),
-            metrics.clone(),
-            Audit::start(store.clone()),
-            survive,
-        );
+        let events =
+            Events::start_with(store.clone(), registry.clone(), metrics.clone(), audit.clone(), survive);
         Self { dir, store, registry, events, metrics, audit }
     }
 
