@@ -206,6 +206,7 @@ fn serve(registry: &Registry, dir: &Path, name: &str, app: Router) -> Kept {
         closed: CancellationToken::new(),
         work: TaskTracker::new(),
         ended: watch::channel(None).1,
+        blames_an_event: Default::default(),
     };
     let view = PluginSnapshot {
         name: name.into(),

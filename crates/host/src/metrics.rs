@@ -64,6 +64,16 @@ pub struct Metrics {
     pub deliveries: Family<OfPluginAnd, Counter>,
     /// Seconds from sending an event to the proof that it was handled.
     pub delivery_seconds: Latency,
+    /// Acks of events that the plugin did not have in hand.
+    pub delivery_stray_acks: Family<OfPlugin, Counter>,
+    /// Deliveries that are open by state (`kind`): `retrying`, `dead`, `held`.
+    pub deliveries_open: Family<OfPluginAnd, Gauge>,
+    /// Events of the journal that the plugin's deliveries have not passed.
+    pub delivery_lag_events: Family<OfPlugin, Gauge>,
+    /// Age in seconds of the oldest event that the plugin has not settled; dead letters apart.
+    pub delivery_lag_seconds: Family<OfPlugin, Gauge>,
+    /// 1 while nothing is sent to the plugin.
+    pub deliveries_paused: Family<OfPlugin, Gauge>,
     /// Channel frames by `kind`: `in`, `out`, `refused`.
     pub channel_frames: Family<OfPluginAnd, Counter>,
     /// Bytes of channel frames by `kind`: `in`, `out`.
@@ -102,6 +112,11 @@ impl Default for Metrics {
             events_dropped_unsettled: Counter::default(),
             deliveries: Family::default(),
             delivery_seconds: Family::new_with_constructor(latency),
+            delivery_stray_acks: Family::default(),
+            deliveries_open: Family::default(),
+            delivery_lag_events: Family::default(),
+            delivery_lag_seconds: Family::default(),
+            deliveries_paused: Family::default(),
             channel_frames: Family::default(),
             channel_bytes: Family::default(),
             channel_calls: Family::default(),
@@ -137,6 +152,11 @@ impl Metrics {
         );
         r.register("deliveries", "Delivery attempts by outcome", self.deliveries.clone());
         r.register("delivery_seconds", "From sending to handled", self.delivery_seconds.clone());
+        r.register("delivery_stray_acks", "Acks without an event in hand", self.delivery_stray_acks.clone());
+        r.register("deliveries_open", "Deliveries that are open by state", self.deliveries_open.clone());
+        r.register("delivery_lag_events", "Events not passed yet", self.delivery_lag_events.clone());
+        r.register("delivery_lag_seconds", "Age of the oldest open event", self.delivery_lag_seconds.clone());
+        r.register("deliveries_paused", "1 while deliveries are paused", self.deliveries_paused.clone());
         r.register("channel_frames", "Channel frames by direction", self.channel_frames.clone());
         r.register("channel_bytes", "Bytes of channel frames by direction", self.channel_bytes.clone());
         r.register("channel_calls", "Data calls by outcome", self.channel_calls.clone());

@@ -10,6 +10,7 @@ mod usage;
 
 use clap::Subcommand;
 use serde_json::json;
+use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
 use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
 
@@ -152,10 +153,24 @@ fn plugins(plugins: &[Plugin]) -> String {
             or_dash(plugin.channel.as_deref()),
             time_or_dash(plugin.running_since),
             plugin.crashes.to_string(),
-            plugin.reason.clone().unwrap_or_default(),
+            plugin
+                .deliveries
+                .as_ref()
+                .map_or_else(|| "-".into(), |deliveries| deliveries.lag_events.to_string()),
+            note(plugin),
         ]
     });
-    table(["NAME", "VERSION", "STATE", "HEALTH", "CHANNEL", "RUNNING SINCE", "CRASHES", "NOTE"], rows)
+    table(["NAME", "VERSION", "STATE", "HEALTH", "CHANNEL", "RUNNING SINCE", "CRASHES", "LAG", "NOTE"], rows)
+}
+
+/// What is not as usual.
+fn note(plugin: &Plugin) -> String {
+    let deliveries = plugin.deliveries.as_ref();
+    let paused = deliveries.and_then(|deliveries| deliveries.paused.as_ref());
+    let paused = paused.map(|pause| format!("deliveries paused: {}", pause.reason));
+    let dead = deliveries.filter(|deliveries| deliveries.dead > 0);
+    let dead = dead.map(|deliveries| format!("{} dead letter(s)", deliveries.dead));
+    plugin.reason.clone().into_iter().chain(paused).chain(dead).collect::<Vec<_>>().join("; ")
 }
 
 /// One line: where the plugin stands now.
@@ -194,6 +209,10 @@ fn one(plugin: &Plugin) -> String {
         ("database", plugin.database.as_ref().map(database)),
         ("can be done now", list(&plugin.allowed_actions)),
     ]);
+    if let Some(deliveries) = &plugin.deliveries {
+        text.push_str("\n\n");
+        text.push_str(&progress(deliveries));
+    }
     if let Some(crash) = &plugin.last_crash {
         text.push_str(&last_crash(crash));
     }
@@ -220,6 +239,26 @@ fn database(database: &PluginDatabase) -> String {
         (None, _) => "not tried yet".to_owned(),
     };
     plain(&format!("{}, {}; {state}", database.engine, database.place))
+}
+
+/// How far it is with its events.
+fn progress(deliveries: &DeliveryProgress) -> String {
+    let some = |count: u64| (count > 0).then(|| count.to_string());
+    let paused = deliveries
+        .paused
+        .as_ref()
+        .map(|pause| format!("{}, by {} since {}", pause.reason, pause.paused_by, time(pause.since)));
+    record([
+        ("deliveries paused", paused),
+        ("events behind", Some(deliveries.lag_events.to_string())),
+        ("seconds behind", Some(deliveries.lag_seconds.to_string())),
+        ("sent, not settled", some(deliveries.unsettled)),
+        ("retrying", some(deliveries.retrying)),
+        ("held", some(deliveries.held)),
+        ("dead letters", some(deliveries.dead)),
+        ("last delivered", deliveries.last_delivered_at.map(time)),
+        ("last attempt failed", deliveries.failing.clone()),
+    ])
 }
 
 fn last_crash(crash: &Crash) -> String {

@@ -16,7 +16,8 @@ mod tally;
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use temps_protocol::Ack;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use temps_protocol::HostFrame;
@@ -33,11 +34,16 @@ const SEND_QUEUE: usize = 64;
 /// Pings of one channel that may wait for their pongs. Each delivery has one out; more are somebody's mistake.
 const MAX_PINGS: usize = 64;
 
+/// Acks that may wait for the delivery. A plugin has fewer events in hand; what it sends beyond that is dropped.
+const ACK_QUEUE: usize = 256;
+
 /// The sending side of an open channel. Cheap to clone. The channel is closed when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct ChannelHandle {
     /// Cancelled when the channel is lost or closed.
     pub closed: CancellationToken,
+    /// Acks of the plugin, for the one who sends it events; none come while the feature is not in force.
+    pub acks: Arc<Mutex<mpsc::Receiver<Ack>>>,
     outgoing: mpsc::Sender<Outgoing>,
     closing: CancellationToken,
     pings: Arc<Semaphore>,

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use temps_protocol::{PluginName, limits};
 use temps_store::HostStore;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::patient::PatientStream;
 use super::session::Session;
-use super::{ChannelHandle, MAX_PINGS, SEND_QUEUE};
+use super::{ACK_QUEUE, ChannelHandle, MAX_PINGS, SEND_QUEUE};
 use crate::audit::Audit;
 use crate::configuration::Injected;
 use crate::grants::Grants;
@@ -67,6 +67,8 @@ pub struct ChannelSpec {
     pub store: Arc<dyn HostStore>,
     /// The plugin's configuration.
     pub config: watch::Receiver<Injected>,
+    /// Whether the plugin and the host agreed on acks.
+    pub acks: bool,
     /// Where refusals are recorded.
     pub audit: Audit,
     /// Where frames and calls are counted.
@@ -144,14 +146,16 @@ pub async fn open_over(spec: ChannelSpec, stream: UnixStream) -> Result<Opened, 
         Ok(upgraded) => upgraded?,
     };
     let (outgoing, queue) = mpsc::channel(SEND_QUEUE);
+    let (tell_acks, acks) = mpsc::channel(ACK_QUEUE);
     let handle = ChannelHandle {
         closed: CancellationToken::new(),
+        acks: Arc::new(Mutex::new(acks)),
         outgoing,
         closing: CancellationToken::new(),
         pings: Arc::new(Semaphore::new(MAX_PINGS)),
         end: Arc::new(OnceLock::new()),
     };
-    tokio::spawn(Session::new(spec, socket, progress, &handle, queue).run());
+    tokio::spawn(Session::new(spec, socket, progress, &handle, queue, tell_acks).run());
     Ok(Opened::Channel(handle))
 }
 

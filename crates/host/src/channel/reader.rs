@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use temps_protocol::channel::FrameProblem;
 use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT, REQUEST_TIMEOUT};
-use temps_protocol::{ChannelError, ErrorCode, HostFrame, PluginFrame, Request};
+use temps_protocol::{Ack, ChannelError, ErrorCode, HostFrame, PluginFrame, Request};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -38,6 +38,8 @@ pub(super) struct Reader {
     context: Arc<Context>,
     stream: SplitStream<Socket>,
     answers: mpsc::WeakSender<Outgoing>,
+    acks: mpsc::Sender<Ack>,
+    acked: u64,
     in_flight: FuturesUnordered<Answering>,
     ignored: Tally,
     failed: Tally,
@@ -51,16 +53,26 @@ pub(super) struct Reader {
 /// Kinds of denied calls that are told apart. A plugin chooses the project ids that it asks for.
 const MAX_DENIALS_TOLD: usize = 100;
 
+/// Acks that are looked at for each event that was sent. An event needs one; what a plugin says twice is looked at, what it
+/// says without end is not.
+const ACKS_PER_EVENT: u64 = 2;
+
+/// Acks beyond that which are looked at, so that a few mistakes do not cost a plugin the acks that it means.
+const SPARE_ACKS: u64 = 64;
+
 impl Reader {
     pub(super) fn new(
         context: &Arc<Context>,
         stream: SplitStream<Socket>,
         answers: mpsc::WeakSender<Outgoing>,
+        acks: mpsc::Sender<Ack>,
     ) -> Self {
         Self {
             context: Arc::clone(context),
             stream,
             answers,
+            acks,
+            acked: 0,
             in_flight: FuturesUnordered::new(),
             ignored: Tally::default(),
             failed: Tally::default(),
@@ -137,7 +149,7 @@ impl Reader {
                 }
                 self.take_request(request).await;
             }
-            Ok(PluginFrame::Ack(_)) => self.ignore("an ack, and the feature is not in force"),
+            Ok(PluginFrame::Ack(ack)) => self.take_ack(ack),
             Err(FrameProblem::Ignore { reason }) => self.ignore(&reason),
             Err(FrameProblem::Answer { id, error }) => {
                 self.brake();
@@ -145,6 +157,22 @@ impl Reader {
                 let refusal = Refusal { error, denied: None, cause: None };
                 self.answer(Answer { id, method: None, outcome: Err(refusal) }).await;
             }
+        }
+    }
+
+    /// Hands an ack on without waiting. Which event it is of, and whether that one was in hand, is found out there; here
+    /// it is only seen to that there are not many more acks than events.
+    fn take_ack(&mut self, ack: Ack) {
+        if !self.context.spec.acks {
+            return self.ignore("an ack, and the feature is not in force");
+        }
+        self.acked += 1;
+        let events = self.context.events.load(Ordering::Relaxed);
+        if self.acked > events.saturating_mul(ACKS_PER_EVENT) + SPARE_ACKS {
+            return self.ignore("an ack of an event that was not sent");
+        }
+        if self.acks.try_send(ack).is_err() {
+            self.ignore("more acks than events that wait for one");
         }
     }
 

@@ -4,6 +4,7 @@
 //! answers through watches. It decides nothing about lifecycle itself: that is [`super::state`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -305,6 +306,12 @@ impl Actor {
         }
     }
 
+    /// Whether the deliveries would blame a crash at this moment on one event.
+    fn crash_is_an_events_fault(&self) -> bool {
+        let link = self.current.as_ref().and_then(|current| current.link.as_ref());
+        link.is_some_and(|link| link.blames_an_event.load(Ordering::Relaxed))
+    }
+
     /// Steps, and runs the effects.
     fn give(&mut self, input: Input) {
         let config = self.shared.config();
@@ -313,6 +320,7 @@ impl Actor {
             policy: &config.restart,
             stop_grace: config.stop_grace,
             jitter: jitter(),
+            on_an_event: self.crash_is_an_events_fault(),
         };
         let (life, effects) = step(self.life.clone(), input, context);
         self.life = life;

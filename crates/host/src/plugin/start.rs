@@ -290,6 +290,7 @@ async fn connect(context: &StartContext, process: &Arc<Process>, socket: PathBuf
         closed: CancellationToken::new(),
         work: context.work.clone(),
         ended: context.ended.clone(),
+        blames_an_event: Arc::default(),
     };
     match open_channel(context, &link).await {
         Ok(channel) => link.channel = channel,
@@ -331,6 +332,7 @@ fn renewed(link: &Link, channel: Option<ChannelHandle>) -> Link {
         closed: CancellationToken::new(),
         work: link.work.clone(),
         ended: link.ended.clone(),
+        blames_an_event: Arc::clone(&link.blames_an_event),
     }
 }
 
@@ -344,6 +346,7 @@ async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<Chan
         platform: Arc::clone(&shared.platform),
         store: Arc::clone(&shared.store),
         config: context.config.clone(),
+        acks: link.features.contains(&Feature::Ack),
         audit: shared.audit.clone(),
         metrics: shared.metrics.clone(),
     };

@@ -129,6 +129,7 @@ impl Rig {
         let (grants, granted) = watch::channel(Arc::new(everything()));
         let metrics = Metrics::default();
         let spec = ChannelSpec {
+            acks: false,
             name: PluginName::new("tried").unwrap(),
             secret: Secret::new(SECRET.into()),
             grants: granted,

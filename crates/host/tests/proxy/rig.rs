@@ -172,6 +172,7 @@ pub(crate) fn link_to(name: &str, socket: &Path, incarnation: u64) -> Link {
         closed: CancellationToken::new(),
         work: TaskTracker::new(),
         ended: watch::channel(None).1,
+        blames_an_event: Default::default(),
     }
 }
 

@@ -31,7 +31,14 @@
 //! | `POST /api/events` | admin | [`events::NewEvent`] → [`events::PublishedEvent`] |
 //! | `GET /api/events/{id}` | viewer | nothing → [`events::Event`] |
 //! | `GET /api/events/stream?after=&type=` | viewer | server-sent events `event`, each an [`events::Event`]; `Last-Event-ID` goes on where it stopped |
-//! | `GET /api/deliveries?plugin=&state=&limit=&cursor=` | viewer | page of [`events::Delivery`], oldest first |
+//! | `GET /api/deliveries?plugin=&state=&event=&limit=&cursor=` | viewer | page of [`deliveries::Delivery`], oldest first |
+//! | `GET /api/deliveries/{plugin}/{event}` | viewer | nothing → [`deliveries::DeliveryHistory`] |
+//! | `POST /api/deliveries/{plugin}/{event}/redeliver`, `discard` | admin | nothing → [`deliveries::DeliveryHistory`] |
+//! | `GET /api/attempts?plugin=&event=&result=&since=&until=&limit=&cursor=` | viewer | page of [`deliveries::Attempt`], by the time at which they ended |
+//! | `POST /api/plugins/{name}/deliveries/redeliver`, `discard` | admin | all dead letters → [`deliveries::DeliveryChange`] |
+//! | `POST /api/plugins/{name}/deliveries/pause` | admin | [`deliveries::PauseRequest`] → [`plugins::Plugin`] |
+//! | `POST /api/plugins/{name}/deliveries/resume` | admin | nothing → [`plugins::Plugin`] |
+//! | `POST /api/plugins/{name}/deliveries/replay` | admin | [`deliveries::ReplayRequest`] → [`deliveries::DeliveryChange`] |
 //! | `GET /api/audit?plugin=&kind=&since=&until=&limit=&cursor=` | admin | page of [`audit::AuditEntry`], newest first |
 //! | `GET, POST /api/projects`, `GET, DELETE /api/projects/{id or slug}` | viewer, admin | [`projects::NewProject`] → [`projects::Project`] |
 //! | `GET, POST /api/environments`, `GET, DELETE /api/environments/{id}` | viewer, admin | [`projects::NewEnvironment`] → [`projects::Environment`] |
@@ -43,6 +50,7 @@
 pub mod access;
 pub mod audit;
 pub mod config;
+pub mod deliveries;
 pub mod deployments;
 pub mod events;
 pub mod page;

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::deliveries::DeliveryProgress;
+
 /// A plugin as it was last measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Plugin {
@@ -55,6 +57,8 @@ pub struct Plugin {
     pub last_crash: Option<Crash>,
     /// The database of its own; `null` for a plugin that needs none, or was granted none.
     pub database: Option<PluginDatabase>,
+    /// How far it is with its events; `null` for a file that is no plugin (yet), and when it cannot be measured.
+    pub deliveries: Option<DeliveryProgress>,
     /// What can be done now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `configure`, `adopt`.
     pub allowed_actions: Vec<String>,
 }
