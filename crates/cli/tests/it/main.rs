@@ -5,3 +5,4 @@ mod commands;
 mod endings;
 mod plugins;
 mod serving;
+mod settings;
