@@ -6,3 +6,4 @@ mod databases;
 mod endings;
 mod plugins;
 mod serving;
+mod settings;
