@@ -250,9 +250,9 @@ impl Actor {
         let wishes = if wishes.is_empty() { self.open_wishes() } else { wishes };
         let before = self.engine();
         self.add(wishes, by).await?;
-        self.follow_database(before).await;
-        if let Some((version, _)) = self.waiting.take() {
-            self.offer(version).await;
+        match self.waiting.take() {
+            Some((version, _)) => self.offer(version).await,
+            None => self.follow_database(before).await,
         }
         Ok(())
     }
