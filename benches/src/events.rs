@@ -128,7 +128,7 @@ fn append(path: &std::path::Path, events: usize) -> std::io::Result<f64> {
     Ok(events as f64 / begin.elapsed().max(Duration::from_nanos(1)).as_secs_f64())
 }
 
-fn sample_event() -> PluginEvent {
+pub(crate) fn sample_event() -> PluginEvent {
     PluginEvent {
         id: uuid::Uuid::now_v7().to_string(),
         event_type: "deployment.succeeded".into(),

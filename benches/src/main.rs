@@ -5,6 +5,7 @@
 //! between two placements and the figures of two runs cannot be compared. Ratios are what counts; the absolute figures are
 //! this machine's.
 
+mod audit;
 mod channel;
 mod events;
 mod floor;
@@ -44,14 +45,15 @@ struct Arguments {
 enum Section {
     Channel,
     Events,
+    Audit,
     Proxy,
     Spawn,
     Memory,
 }
 
 impl Section {
-    const ALL: [Section; 5] =
-        [Section::Channel, Section::Events, Section::Proxy, Section::Spawn, Section::Memory];
+    const ALL: [Section; 6] =
+        [Section::Channel, Section::Events, Section::Audit, Section::Proxy, Section::Spawn, Section::Memory];
 
     /// Whether the section measures single round trips, and so runs on one CPU.
     fn is_pinned(self) -> bool {
@@ -123,6 +125,7 @@ fn run_here(section: Section) -> Outcome<()> {
         match section {
             Section::Channel => channel::measure().await,
             Section::Events => events::measure().await,
+            Section::Audit => audit::measure().await,
             Section::Proxy => proxy::measure().await,
             Section::Spawn => spawn::measure().await,
             Section::Memory => memory::measure().await,

@@ -5,6 +5,7 @@ use std::io::Read;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use temps_server::api::deliveries::{DeliveryChange, ReplayRequest};
 use temps_server::api::events::{Event, EventQuery, NewEvent, PublishedEvent, StreamQuery};
 
 use crate::arguments::Limit;
@@ -42,6 +43,19 @@ pub(crate) enum Command {
         after: Option<i64>,
         #[command(flatten)]
         limit: Limit,
+    },
+    /// Deliver the journal to a plugin again, in order, from a place or a time on
+    #[command(group = clap::ArgGroup::new("begin").required(true))]
+    Replay {
+        /// Name of the plugin
+        #[arg(long, short)]
+        plugin: String,
+        /// Begin with the event at this place in the journal
+        #[arg(long, value_name = "SEQ", group = "begin")]
+        from_seq: Option<i64>,
+        /// Begin with the first event that was published at this time or later (RFC 3339)
+        #[arg(long, value_name = "TIME", group = "begin")]
+        since: Option<DateTime<Utc>>,
     },
     /// Show one event
     Show {
@@ -94,6 +108,16 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
             let query = EventQuery { after, event_type, ..EventQuery::default() };
             let page = client.list::<Event>(&["api", "events"], &query, limit.limit).await?;
             output.data(&page, |page| events(&page.items))
+        }
+        Command::Replay { plugin, from_seq, since } => {
+            let path = ["api", "plugins", &plugin, "deliveries", "replay"];
+            let change: DeliveryChange = client.post(&path, &ReplayRequest { from_seq, since }).await?;
+            output.data(&change, |change| {
+                let (plugin, count) = (&change.plugin, change.changed);
+                plain(&format!(
+                    "{count} event(s) of the journal come again to {plugin}, those among them that it wants"
+                ))
+            })
         }
         Command::Show { id } => {
             let event: Event = client.get(&["api", "events", &id]).await?;

@@ -67,6 +67,8 @@ struct Started {
     login_expires_at: chrono::DateTime<chrono::Utc>,
     /// Where plugins are put.
     plugins_dir: PathBuf,
+    /// Where events and everything else are kept, without a password.
+    database: String,
     /// Process id of the daemon.
     pid: u32,
 }
@@ -168,6 +170,7 @@ impl Started {
             login_url: started.login_link.url.clone(),
             login_expires_at: started.login_link.expires_at,
             plugins_dir: started.places.plugins_dirs.first().cloned().unwrap_or_default(),
+            database: started.database.clone(),
             pid: std::process::id(),
         }
     }
@@ -175,11 +178,12 @@ impl Started {
 
 fn announcement(started: &Started) -> String {
     format!(
-        "temps listens on {}\nsign in (once, until {}): {}\nplugins go into {}",
+        "temps listens on {}\nsign in (once, until {}): {}\nplugins go into {}\neverything is kept in {}",
         started.url,
         time(started.login_expires_at),
         started.login_url,
-        started.plugins_dir.display()
+        started.plugins_dir.display(),
+        started.database
     )
 }
 

@@ -206,6 +206,7 @@ fn serve(registry: &Registry, dir: &Path, name: &str, app: Router) -> Kept {
         closed: CancellationToken::new(),
         work: TaskTracker::new(),
         ended: watch::channel(None).1,
+        blames_an_event: Default::default(),
     };
     let view = PluginSnapshot {
         name: name.into(),
@@ -222,6 +223,7 @@ fn serve(registry: &Registry, dir: &Path, name: &str, app: Router) -> Kept {
         pid: None,
         containment: None,
         running_since: None,
+        usage: None,
         next_start_at: None,
         starts: 1,
         crashes: 0,

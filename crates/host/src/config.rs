@@ -26,6 +26,8 @@ pub struct HostConfig {
     pub health: HealthPolicy,
     /// How a crashed plugin comes back.
     pub restart: RestartPolicy,
+    /// Time between two measurements of what a plugin uses.
+    pub usage_every: Duration,
     /// Where plugins' own databases are made.
     pub databases: DatabaseSettings,
 }
@@ -92,6 +94,7 @@ impl HostConfig {
                 window: Duration::from_secs(300),
                 half_open_every: Duration::from_secs(600),
             },
+            usage_every: Duration::from_secs(30),
             databases: DatabaseSettings::default(),
         }
     }
@@ -110,6 +113,7 @@ impl HostConfig {
             ("health.timeout", self.health.timeout),
             ("restart.backoff_min", self.restart.backoff_min),
             ("restart.half_open_every", self.restart.half_open_every),
+            ("usage_every", self.usage_every),
         ];
         for (name, time) in times {
             if time.is_zero() {

@@ -239,6 +239,7 @@ impl Intake {
             Outcome::Inspecting => self.inspecting(&path).await,
             Outcome::Done(Ok(version)) => {
                 self.done(&path, Some(version.artifact.hash.clone()));
+                self.inspected(&path, &version);
                 self.taken(&path, version).await;
             }
             Outcome::Done(Err(error)) => {
@@ -274,6 +275,16 @@ impl Intake {
             }
             None => {}
         }
+    }
+
+    fn inspected(&self, path: &Path, version: &Version) {
+        let manifest = &version.manifest;
+        let detail = json!({
+            "file": path.to_string_lossy(),
+            "hash": version.artifact.hash,
+            "version": manifest.version,
+        });
+        self.audit("plugin.inspected", Some(manifest.name.as_ref()), detail);
     }
 
     async fn refused(&mut self, path: &Path, why: String) {

@@ -194,7 +194,7 @@ impl PluginHost {
         Ok(self.control(name)?.log.read(count))
     }
 
-    fn control(&self, name: &str) -> Result<Control, OperateError> {
+    pub(crate) fn control(&self, name: &str) -> Result<Control, OperateError> {
         if let Some(control) = self.shared.registry.control(name) {
             return Ok(control);
         }
@@ -252,6 +252,6 @@ fn parse(grants: &[(String, String)]) -> Result<Vec<Wish>, WishError> {
     grants.iter().map(|(kind, value)| Wish::parse(kind, value)).collect()
 }
 
-fn ended(name: &str) -> OperateError {
+pub(crate) fn ended(name: &str) -> OperateError {
     OperateError::NotNow { plugin: name.to_owned(), state: "stopped", hint: "the host is ending".to_owned() }
 }

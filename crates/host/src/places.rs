@@ -124,6 +124,18 @@ impl Places {
         self.state_dir.join("artifacts")
     }
 
+    /// The files beside the audit trail: its key, and where its chain stood.
+    #[must_use]
+    pub fn trail(&self) -> crate::audit::TrailFiles {
+        crate::audit::TrailFiles::of(&self.state_dir)
+    }
+
+    /// The key that secrets of plugins' configuration are sealed with.
+    #[must_use]
+    pub fn config_key(&self) -> PathBuf {
+        self.state_dir.join("config.key")
+    }
+
     /// Where a plugin's log files are.
     #[must_use]
     pub fn logs(&self, plugin: &str) -> PathBuf {

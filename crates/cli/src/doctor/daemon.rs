@@ -7,7 +7,7 @@ use temps_server::api::page::PageQuery;
 use temps_server::api::plugins::Plugin;
 use temps_server::api::version::Version;
 
-use super::{Check, Status, databases};
+use super::{Check, Status, plugin_databases};
 use crate::arguments::Global;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -45,6 +45,6 @@ async fn ask(global: &Global) -> Result<Vec<Check>, Failure> {
             .hint("restart the daemon with the version that is installed")
     }];
     let plugins = client.list::<Plugin>(&["api", "plugins"], &PageQuery::default(), u32::MAX).await?;
-    checks.extend(plugins.items.iter().filter_map(databases::of_plugin));
+    checks.extend(plugins.items.iter().filter_map(plugin_databases::of_plugin));
     Ok(checks)
 }

@@ -4,9 +4,10 @@
 //! kept apart from judging: the files beside this one look, and judge what they saw with functions that tests can call.
 
 mod daemon;
-mod databases;
+mod database;
 mod machine;
 mod places;
+mod plugin_databases;
 mod plugins;
 
 use serde::Serialize;
@@ -71,8 +72,9 @@ pub(crate) async fn run(global: &Global, output: Output) -> Result<(), Failure> 
         Ok(config) => {
             checks.push(places::settings_file(&config));
             checks.extend(places::checks(&config.places));
+            checks.push(database::check(&config).await);
             checks.extend(plugins::checks(&config.places.plugins_dirs));
-            checks.push(databases::server(&config.databases).await);
+            checks.push(plugin_databases::server(&config.databases).await);
         }
         Err(failure) => checks.push(Check::new("settings", Status::Problem, failure.message)),
     }

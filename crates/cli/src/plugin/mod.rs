@@ -2,14 +2,19 @@
 //!
 //! Every state that is shown is the daemon's measured one; nothing is concluded here.
 
+mod config;
 mod grants;
+mod kv;
 mod logs;
+mod usage;
 
 use clap::Subcommand;
 use serde_json::json;
+use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
-use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase};
+use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
 
+use crate::audit::words::bytes;
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::output::{Output, or_dash, plain, record, table, time, time_or_dash};
@@ -41,6 +46,8 @@ pub(crate) enum Command {
     },
     /// Show what a plugin has logged
     Logs(logs::Arguments),
+    /// Show what a plugin has used: processor, memory, tasks, files, traffic
+    Usage(usage::Arguments),
     /// Show what a plugin may do, and what it asks for beyond that
     Grants(Name),
     /// Give a plugin permissions; all that it asks for when none are named
@@ -57,6 +64,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         grants: grants::Named,
     },
+    /// Show and change a plugin's settings
+    #[command(subcommand)]
+    Config(config::Command),
+    /// See and clear what a plugin keeps in its key-value storage
+    #[command(subcommand)]
+    Kv(kv::Command),
     /// Remove a plugin's database on the PostgreSQL server with everything in it, for good
     DropDatabase {
         #[command(flatten)]
@@ -102,6 +115,9 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
             let plugin: Plugin = client.post(&["api", "plugins", &name, "adopt"], &Adoption { file }).await?;
             return output.data(&plugin, stands);
         }
+        Command::Usage(arguments) => return usage::run(arguments, client, output).await,
+        Command::Config(command) => return config::run(command, client, output).await,
+        Command::Kv(command) => return kv::run(command, client, output).await,
         Command::DropDatabase { name: Name { name }, yes: false } => {
             return Err(Failure::usage(format!(
                 "this removes everything in the database of {name}, for good"
@@ -137,10 +153,24 @@ fn plugins(plugins: &[Plugin]) -> String {
             or_dash(plugin.channel.as_deref()),
             time_or_dash(plugin.running_since),
             plugin.crashes.to_string(),
-            plugin.reason.clone().unwrap_or_default(),
+            plugin
+                .deliveries
+                .as_ref()
+                .map_or_else(|| "-".into(), |deliveries| deliveries.lag_events.to_string()),
+            note(plugin),
         ]
     });
-    table(["NAME", "VERSION", "STATE", "HEALTH", "CHANNEL", "RUNNING SINCE", "CRASHES", "NOTE"], rows)
+    table(["NAME", "VERSION", "STATE", "HEALTH", "CHANNEL", "RUNNING SINCE", "CRASHES", "LAG", "NOTE"], rows)
+}
+
+/// What is not as usual.
+fn note(plugin: &Plugin) -> String {
+    let deliveries = plugin.deliveries.as_ref();
+    let paused = deliveries.and_then(|deliveries| deliveries.paused.as_ref());
+    let paused = paused.map(|pause| format!("deliveries paused: {}", pause.reason));
+    let dead = deliveries.filter(|deliveries| deliveries.dead > 0);
+    let dead = dead.map(|deliveries| format!("{} dead letter(s)", deliveries.dead));
+    plugin.reason.clone().into_iter().chain(paused).chain(dead).collect::<Vec<_>>().join("; ")
 }
 
 /// One line: where the plugin stands now.
@@ -170,6 +200,7 @@ fn one(plugin: &Plugin) -> String {
         ("process", plugin.pid.map(|pid| pid.to_string())),
         ("kept together by", plugin.containment.clone()),
         ("running since", plugin.running_since.map(time)),
+        ("uses", plugin.usage.as_ref().map(uses)),
         ("next try", plugin.next_start_at.map(time)),
         ("starts", Some(plugin.starts.to_string())),
         ("crashes", Some(plugin.crashes.to_string())),
@@ -178,10 +209,26 @@ fn one(plugin: &Plugin) -> String {
         ("database", plugin.database.as_ref().map(database)),
         ("can be done now", list(&plugin.allowed_actions)),
     ]);
+    if let Some(deliveries) = &plugin.deliveries {
+        text.push_str("\n\n");
+        text.push_str(&progress(deliveries));
+    }
     if let Some(crash) = &plugin.last_crash {
         text.push_str(&last_crash(crash));
     }
     text
+}
+
+fn uses(usage: &Usage) -> String {
+    let shown = |value: Option<u32>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+    format!(
+        "cpu {}, memory {}, {} tasks, {} files (at {})",
+        usage.cpu_percent.map_or_else(|| "?".to_owned(), |percent| format!("{percent:.1} %")),
+        usage.memory_bytes.map_or_else(|| "?".to_owned(), bytes),
+        shown(usage.tasks),
+        shown(usage.descriptors),
+        time(usage.at)
+    )
 }
 
 fn database(database: &PluginDatabase) -> String {
@@ -192,6 +239,26 @@ fn database(database: &PluginDatabase) -> String {
         (None, _) => "not tried yet".to_owned(),
     };
     plain(&format!("{}, {}; {state}", database.engine, database.place))
+}
+
+/// How far it is with its events.
+fn progress(deliveries: &DeliveryProgress) -> String {
+    let some = |count: u64| (count > 0).then(|| count.to_string());
+    let paused = deliveries
+        .paused
+        .as_ref()
+        .map(|pause| format!("{}, by {} since {}", pause.reason, pause.paused_by, time(pause.since)));
+    record([
+        ("deliveries paused", paused),
+        ("events behind", Some(deliveries.lag_events.to_string())),
+        ("seconds behind", Some(deliveries.lag_seconds.to_string())),
+        ("sent, not settled", some(deliveries.unsettled)),
+        ("retrying", some(deliveries.retrying)),
+        ("held", some(deliveries.held)),
+        ("dead letters", some(deliveries.dead)),
+        ("last delivered", deliveries.last_delivered_at.map(time)),
+        ("last attempt failed", deliveries.failing.clone()),
+    ])
 }
 
 fn last_crash(crash: &Crash) -> String {

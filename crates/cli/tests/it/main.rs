@@ -1,5 +1,6 @@
 //! The `temps` command from outside: a real daemon with a real plugin, and every command against it.
 
+mod audit;
 mod commands;
 mod databases;
 mod endings;

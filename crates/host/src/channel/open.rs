@@ -9,8 +9,9 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use temps_protocol::{PluginName, limits};
+use temps_store::HostStore;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -20,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::patient::PatientStream;
 use super::session::Session;
-use super::{ChannelHandle, MAX_PINGS, SEND_QUEUE};
+use super::{ACK_QUEUE, ChannelHandle, MAX_PINGS, SEND_QUEUE};
 use crate::audit::Audit;
+use crate::configuration::Injected;
 use crate::grants::Grants;
 use crate::metrics::Metrics;
 use crate::platform::Platform;
@@ -61,6 +63,12 @@ pub struct ChannelSpec {
     pub grants: watch::Receiver<Arc<Grants>>,
     /// Whose data it may ask for.
     pub platform: Arc<dyn Platform>,
+    /// Where the plugin's key-value storage is.
+    pub store: Arc<dyn HostStore>,
+    /// The plugin's configuration.
+    pub config: watch::Receiver<Injected>,
+    /// Whether the plugin and the host agreed on acks.
+    pub acks: bool,
     /// Where refusals are recorded.
     pub audit: Audit,
     /// Where frames and calls are counted.
@@ -138,14 +146,16 @@ pub async fn open_over(spec: ChannelSpec, stream: UnixStream) -> Result<Opened, 
         Ok(upgraded) => upgraded?,
     };
     let (outgoing, queue) = mpsc::channel(SEND_QUEUE);
+    let (tell_acks, acks) = mpsc::channel(ACK_QUEUE);
     let handle = ChannelHandle {
         closed: CancellationToken::new(),
+        acks: Arc::new(Mutex::new(acks)),
         outgoing,
         closing: CancellationToken::new(),
         pings: Arc::new(Semaphore::new(MAX_PINGS)),
         end: Arc::new(OnceLock::new()),
     };
-    tokio::spawn(Session::new(spec, socket, progress, &handle, queue).run());
+    tokio::spawn(Session::new(spec, socket, progress, &handle, queue, tell_acks).run());
     Ok(Opened::Channel(handle))
 }
 

@@ -3,15 +3,15 @@
 //! Reading (`reader`) and writing are two loops of one task. The reading loop goes first and runs until nothing more is there to read;
 //! only then the writing loop takes everything that is queued, and flushes once. So answers and events share system calls.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use temps_protocol::HostFrame;
 use temps_protocol::limits::MAX_FRAME_BYTES;
+use temps_protocol::{Ack, HostFrame};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -43,6 +43,8 @@ pub(super) struct Context {
     pub(super) counters: Counters,
     /// Whether the plugin sent a request without a type: it then looks for events in the flat shape.
     pub(super) flat: AtomicBool,
+    /// Events that were sent over this channel.
+    pub(super) events: AtomicU64,
     pings: Mutex<Pings>,
     closing: CancellationToken,
 }
@@ -58,6 +60,7 @@ pub(super) struct Session {
     stream: SplitStream<Socket>,
     queue: mpsc::Receiver<Outgoing>,
     answers: mpsc::WeakSender<Outgoing>,
+    acks: mpsc::Sender<Ack>,
     closed: CancellationToken,
     end: Arc<OnceLock<ChannelEnd>>,
 }
@@ -69,6 +72,7 @@ impl Session {
         progress: Arc<Progress>,
         handle: &ChannelHandle,
         queue: mpsc::Receiver<Outgoing>,
+        acks: mpsc::Sender<Ack>,
     ) -> Self {
         let (sink, stream) = socket.split();
         let counters = Counters::new(&spec.metrics, spec.name.as_str());
@@ -76,6 +80,7 @@ impl Session {
             spec,
             counters,
             flat: AtomicBool::new(false),
+            events: AtomicU64::new(0),
             pings: Mutex::default(),
             closing: handle.closing.clone(),
         };
@@ -86,6 +91,7 @@ impl Session {
             stream,
             queue,
             answers: handle.outgoing.downgrade(),
+            acks,
             closed: handle.closed.clone(),
             end: Arc::clone(&handle.end),
         }
@@ -93,10 +99,10 @@ impl Session {
 
     /// Talks until the channel ends, and says how it did.
     pub(super) async fn run(self) {
-        let Self { context, progress, mut sink, stream, mut queue, answers, closed, end } = self;
+        let Self { context, progress, mut sink, stream, mut queue, answers, acks, closed, end } = self;
         // Whatever happens below, nobody waits for a channel that has no task.
         let _closes = closed.drop_guard();
-        let mut reader = Reader::new(&context, stream, answers);
+        let mut reader = Reader::new(&context, stream, answers, acks);
         let ended = tokio::select! {
             biased;
             ended = reader.run() => ended,
@@ -208,14 +214,16 @@ async fn feed(
 ) -> Result<(), Error> {
     match message {
         Outgoing::Frame(text) => {
-            context.counters.frames_out.inc();
+            context.counters.sent(text.len());
             sink.feed(Message::text(text)).await
         }
         Outgoing::Events(events) => {
             let flat = context.flat.load(Ordering::Relaxed);
+            context.events.fetch_add(events.len() as u64, Ordering::Relaxed);
             for event in events {
-                context.counters.frames_out.inc();
-                sink.feed(Message::text(HostFrame::event_json(&event, flat))).await?;
+                let frame = HostFrame::event_json(&event, flat);
+                context.counters.sent(frame.len());
+                sink.feed(Message::text(frame)).await?;
             }
             Ok(())
         }

@@ -1,23 +1,29 @@
 //! What is told of the deliveries to one plugin: records for the store, counts for metrics, a status for whoever asks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use temps_store::{DeliveryRecord, DeliveryState, Seq};
-use tokio::sync::{mpsc, watch};
+use temps_store::{AttemptRecord, AttemptResult, CursorMove, DeliveryNews, PauseRecord, Seq};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::delivery::Tools;
 use super::line::Line;
 use super::recorder::Note;
 use crate::metrics::Metrics;
 
-/// Records in one note.
-const NOTE_RECORDS: usize = 1_000;
+/// Outcomes in one note.
+const NOTE_OUTCOMES: usize = 1_000;
+
+/// How long an order waits for the records before it. Longer means that the store refuses.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How far a plugin's deliveries are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeliveryStatus {
-    /// The place in the journal up to which everything is settled, given up, or was not for the plugin.
+    /// The place in the journal up to which each event is settled, given up, was not for the plugin, or is retried beside
+    /// the line.
     pub cursor: Seq,
     /// The place in the journal that was looked at last.
     pub place: Seq,
@@ -25,6 +31,8 @@ pub struct DeliveryStatus {
     pub waiting: usize,
     /// Events that were sent and are not settled.
     pub unsettled: usize,
+    /// When the journal took the oldest event that is in memory and not settled.
+    pub oldest: Option<DateTime<Utc>>,
     /// Events settled since the host started.
     pub settled: u64,
     /// Attempts that failed since the host started.
@@ -33,8 +41,10 @@ pub struct DeliveryStatus {
     pub dead: u64,
     /// When the plugin last got an event for certain.
     pub last_delivered_at: Option<DateTime<Utc>>,
-    /// Why the line stands, while an event is being retried.
-    pub retrying: Option<String>,
+    /// Why the last attempt failed, if none went well since.
+    pub failing: Option<String>,
+    /// Why nothing is sent, if deliveries are paused.
+    pub paused: Option<PauseRecord>,
 }
 
 /// The account of one plugin's deliveries.
@@ -50,68 +60,99 @@ impl Account {
         Self { name, notes: tools.notes.clone(), metrics: tools.metrics.clone(), status }
     }
 
-    /// Hands records and the cursor to the recorder, and counts.
-    pub(super) async fn note(&self, line: &Line, records: impl IntoIterator<Item = DeliveryRecord>) {
-        let mut records = records.into_iter().inspect(|record| self.count(record)).peekable();
+    /// Hands outcomes and the cursor to the recorder, and counts.
+    pub(super) async fn note(&self, line: &mut Line) {
         let cursor = line.cursor();
-        if records.peek().is_none() && self.status.borrow().cursor == cursor {
+        let outcomes = line.outcomes();
+        outcomes
+            .iter()
+            .filter_map(|outcome| outcome.attempt.as_ref())
+            .for_each(|attempt| self.count(attempt));
+        if outcomes.is_empty() && self.status.borrow().cursor == cursor {
             return;
         }
+        let mut outcomes = outcomes.into_iter().peekable();
         loop {
-            let chunk: Vec<_> = records.by_ref().take(NOTE_RECORDS).collect();
-            let last = records.peek().is_none();
-            // Chunks may be written apart, and the cursor must never be ahead of its records.
-            let up_to = chunk.last().filter(|_| !last).map_or(cursor, |record| record.seq.min(cursor));
-            let note = Note { plugin: self.name.clone(), records: chunk, cursor: up_to };
-            // The recorder ends only after the deliveries.
-            let _ = self.notes.send(note).await;
+            let mut news = DeliveryNews::default();
+            for outcome in outcomes.by_ref().take(NOTE_OUTCOMES) {
+                news.attempts.extend(outcome.attempt);
+                news.open.extend(outcome.open);
+            }
+            // Notes may be written apart, and the cursor must never be ahead of its records.
+            let last = outcomes.peek().is_none();
+            news.cursor = last.then_some(CursorMove::On(cursor));
+            self.send(news, None).await;
             if last {
                 return;
             }
         }
     }
 
-    fn count(&self, record: &DeliveryRecord) {
-        let kind = match record.state {
-            DeliveryState::Sent => return,
-            DeliveryState::Settled => "settled",
-            DeliveryState::Dead => "dead",
-            DeliveryState::Retrying => "failed",
+    /// Moves the cursor, also back.
+    pub(super) async fn move_cursor(&self, to: Seq) {
+        self.send(DeliveryNews { cursor: Some(CursorMove::To(to)), ..DeliveryNews::default() }, None).await;
+    }
+
+    /// Waits until everything that was noted is in the store. `false` when the store refuses.
+    pub(super) async fn flush(&self) -> bool {
+        let (done, written) = oneshot::channel();
+        self.send(DeliveryNews::default(), Some(done)).await;
+        timeout(FLUSH_TIMEOUT, written).await.is_ok_and(|written| written.is_ok())
+    }
+
+    async fn send(&self, news: DeliveryNews, written: Option<oneshot::Sender<()>>) {
+        let note = Note { plugin: self.name.clone(), news, written };
+        // The recorder ends only after the deliveries.
+        let _ = self.notes.send(note).await;
+    }
+
+    fn count(&self, attempt: &AttemptRecord) {
+        let kind = match attempt.result {
+            AttemptResult::Settled => "settled",
+            AttemptResult::Dead => "dead",
+            AttemptResult::Failed => "failed",
         };
         self.metrics.deliveries.get_or_create(&Metrics::of_and(&self.name, kind)).inc();
-        if let Some(latency) = record.latency_ms {
+        if let Some(latency) = attempt.latency_ms {
             let seconds = latency as f64 / 1000.0;
             self.metrics.delivery_seconds.get_or_create(&Metrics::of(&self.name)).observe(seconds);
         }
-        if record.state == DeliveryState::Dead {
-            let reason = record.outcome.as_deref().unwrap_or_default();
-            tracing::warn!(plugin = %self.name, event = record.event_id, reason, "an event was given up");
+        let reason = attempt.answer.as_deref().unwrap_or_default();
+        if attempt.result == AttemptResult::Dead {
+            tracing::warn!(plugin = %self.name, event = attempt.event_id, reason, "an event was given up");
         }
-        self.status.send_modify(|status| {
-            status.retrying = None;
-            match record.state {
-                DeliveryState::Settled => {
-                    status.settled += 1;
-                    status.last_delivered_at = record.settled_at;
+        self.status.send_modify(|status| match attempt.result {
+            AttemptResult::Settled => {
+                status.settled += 1;
+                status.last_delivered_at = Some(attempt.ended_at);
+                status.failing = None;
+            }
+            AttemptResult::Dead | AttemptResult::Failed => {
+                match attempt.result {
+                    AttemptResult::Dead => status.dead += 1,
+                    _ => status.failed += 1,
                 }
-                DeliveryState::Dead => status.dead += 1,
-                DeliveryState::Retrying | DeliveryState::Sent => {
-                    status.failed += 1;
-                    status.retrying.clone_from(&record.outcome);
-                }
+                status.failing = Some(reason.to_owned());
             }
         });
     }
 
+    /// An ack came that belongs to no event that was in hand.
+    pub(super) fn count_stray_ack(&self) {
+        self.metrics.delivery_stray_acks.get_or_create(&Metrics::of(&self.name)).inc();
+    }
+
     /// Shows where the line stands.
-    pub(super) fn show(&self, line: &Line) {
+    pub(super) fn show(&self, line: &Line, paused: Option<&PauseRecord>) {
         self.status.send_if_modified(|status| {
-            let (cursor, place, waiting, unsettled) =
-                (line.cursor(), line.place(), line.waiting(), line.unsettled());
-            let same = (status.cursor, status.place, status.waiting, status.unsettled)
-                == (cursor, place, waiting, unsettled);
-            (status.cursor, status.place, status.waiting, status.unsettled) =
-                (cursor, place, waiting, unsettled);
+            let shown = (line.cursor(), line.place(), line.waiting(), line.unsettled(), line.oldest());
+            let same = (status.cursor, status.place, status.waiting, status.unsettled, status.oldest)
+                == shown
+                && status.paused.as_ref() == paused;
+            (status.cursor, status.place, status.waiting, status.unsettled, status.oldest) = shown;
+            if !same {
+                status.paused = paused.cloned();
+            }
             !same
         });
     }

@@ -1,24 +1,35 @@
 //! The delivery of events to one plugin: takes them from the journal, sends them while there is a link, and sends again
-//! what a crash left in doubt. What to send, and what a crash means, is decided in [`Line`].
+//! what failed or what a crash left in doubt. What to send, and what a failure means, is decided in [`Line`].
 //!
-//! Each plugin has a task of its own, so a plugin that stands still holds up nobody else.
+//! Each plugin has a task of its own, so a plugin that stands still holds up nobody else. An event's way through it: taken
+//! into the line ([`Delivery::refill`]), sent ([`Delivery::send`]), acked, read or answered ([`Delivery::serve`]), noted
+//! for the recorder ([`Delivery::book`]).
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use temps_store::{DeliveryRecord, DeliveryState, HostStore, Seq, StoreError};
+use temps_protocol::manifest::Ordering as Order;
+use temps_protocol::{Ack, AckStatus, Feature};
+use temps_store::{HostStore, PauseRecord, Seq, StoreError};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::account::{Account, DeliveryStatus};
+use super::filter;
+use super::flight::{self, Flight, Landed};
 use super::journal::{Entry, Journal};
-use super::line::{Line, Now, Tries};
-use super::post::{PostError, post};
+use super::line::{Line, Mode, Now};
+use super::order::Ordered;
 use super::recorder::Note;
-use crate::channel::{ChannelClosed, ChannelHandle};
+use super::retries::IN_MEMORY;
+use super::strict::{Group, MAX_GROUPS, Strict};
+use super::temper::Temper;
+use crate::audit::Audit;
+use crate::channel::ChannelHandle;
 use crate::metrics::Metrics;
 use crate::plugin::{Ended, Link};
 use crate::registry::PluginHandle;
@@ -26,16 +37,17 @@ use crate::registry::PluginHandle;
 /// Events that are looked at before anything else gets its turn.
 const PAGE: usize = 256;
 
-/// Deliveries with failed attempts that are looked up at the beginning. The line stands at a failing event, so there is
-/// one as a rule.
-const REMEMBERED: usize = 1_000;
+/// Held deliveries of a project that are looked at to find its next one.
+const GROUP_PAGE: usize = 1;
 
 /// Time between two tries while the store refuses.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a post without an answer waits to learn that the plugin went, before it counts as a failure of the event.
-/// An exit is seen within milliseconds.
-const EXIT_SHOWS_WITHIN: Duration = Duration::from_secs(1);
+/// Longest reason of a failed attempt in characters. It is the plugin's own text.
+const MAX_REASON: usize = 1_024;
+
+/// Acks that are taken before anything else gets its turn.
+const ACKS: usize = 256;
 
 /// What every delivery works with.
 #[derive(Debug, Clone)]
@@ -44,7 +56,8 @@ pub(super) struct Tools {
     pub(super) journal: Arc<Journal>,
     pub(super) notes: mpsc::Sender<Note>,
     pub(super) metrics: Metrics,
-    /// How long a plugin must live after it read an event.
+    pub(super) audit: Audit,
+    /// How long a plugin without acks must live after it read an event.
     pub(super) survive: Duration,
     pub(super) stop: CancellationToken,
 }
@@ -61,13 +74,25 @@ impl std::fmt::Debug for Store {
 
 /// The task of one plugin.
 pub(super) struct Delivery {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) tools: Tools,
+    pub(super) account: Account,
+    pub(super) line: Line,
+    pub(super) pause: Option<PauseRecord>,
+    pub(super) temper: Temper,
+    /// When one event is sent although deliveries are paused for failing.
+    pub(super) probe_at: tokio::time::Instant,
+    /// Up to here the store may know something of the plugin's events; beyond, nothing was ever sent.
+    pub(super) known_until: Seq,
     handle: PluginHandle,
-    tools: Tools,
-    account: Account,
+    orders: mpsc::Receiver<Ordered>,
     reached: watch::Receiver<Seq>,
+    /// Whether line and pause are as the store has them.
+    loaded: bool,
     /// The link that was served last; it is not served again.
     served: Option<Arc<Link>>,
+    /// When the store is asked for retries again, after it refused.
+    ask_at: Option<tokio::time::Instant>,
 }
 
 /// Why serving a link ended.
@@ -80,82 +105,109 @@ enum Over {
     SameRun,
 }
 
-type Sending = Pin<Box<dyn Future<Output = Result<(), ChannelClosed>> + Send>>;
-
 impl Delivery {
     pub(super) fn new(
         name: &str,
         handle: PluginHandle,
         tools: Tools,
         status: watch::Sender<DeliveryStatus>,
+        orders: mpsc::Receiver<Ordered>,
     ) -> Self {
         let reached = tools.journal.reached();
         let name: Arc<str> = name.into();
         let account = Account::new(name.clone(), &tools, status);
-        Self { name, handle, tools, account, reached, served: None }
+        let line = Line::new(0, tools.survive, None);
+        Self {
+            name,
+            tools,
+            account,
+            line,
+            pause: None,
+            temper: Temper::default(),
+            probe_at: tokio::time::Instant::now(),
+            known_until: 0,
+            handle,
+            orders,
+            reached,
+            loaded: false,
+            served: None,
+            ask_at: None,
+        }
     }
 
     /// Delivers until the host stops or the plugin's handle is dropped.
     pub(super) async fn run(mut self) {
-        let mut line = None;
-        while let Some(link) = self.next_link().await {
-            let line = match &mut line {
-                Some(line) => line,
-                None => match self.load().await {
-                    Some(loaded) => line.insert(loaded),
-                    None => return,
-                },
+        loop {
+            let stop = self.tools.stop.clone();
+            let link = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ordered) = self.orders.recv() => {
+                    if !self.obey(ordered).await {
+                        break;
+                    }
+                    continue;
+                }
+                link = next_link(&mut self.handle.link, self.served.as_ref()) => link,
             };
-            let (over, via) = match &link.channel {
-                Some(channel) => (self.serve_channel(&link, channel, line).await, "channel"),
-                None => (self.serve_posts(&link, line).await, "http"),
-            };
+            let Some(link) = link else { break };
+            self.served = Some(link.clone());
+            if !self.load(&link).await {
+                return;
+            }
+            let over = self.serve(&link).await;
+            link.blames_an_event.store(false, Ordering::Relaxed);
             match over {
                 Over::Shutdown => break,
-                Over::SameRun => line.channel_lost(),
-                Over::Ended(Ended::Stopped) => line.stopped(),
-                Over::Ended(Ended::Crashed) => {
-                    let record = line.crashed(Now::read(), via);
-                    self.account.note(line, record).await;
-                }
+                Over::SameRun => self.line.channel_lost(Now::read()),
+                Over::Ended(Ended::Stopped) => self.line.stopped(Now::read()),
+                Over::Ended(Ended::Crashed) => self.line.crashed(Now::read()),
             }
-            self.account.show(line);
+            self.book().await;
         }
-        if let Some(line) = &mut line {
-            line.stopped();
-            self.account.note(line, None).await;
+        if self.loaded {
+            self.line.stopped(Now::read());
+            self.book().await;
         }
     }
 
-    /// Waits for a link that takes work. `None` when the host stops or the plugin is gone.
-    async fn next_link(&mut self) -> Option<Arc<Link>> {
-        let served = self.served.take();
-        let is_served = |link: &Arc<Link>| served.as_ref().is_some_and(|served| Arc::ptr_eq(served, link));
-        let usable = |link: &Arc<Link>| !link.closed.is_cancelled() && !is_served(link);
-        self.served = tokio::select! {
-            () = self.tools.stop.cancelled() => None,
-            link = self.handle.link.wait_for(|link| link.as_ref().is_some_and(usable)) => link.ok()?.clone(),
-        };
-        self.served.clone()
-    }
-
-    /// Reads where the plugin's deliveries stood. `None` when the host stops first.
-    async fn load(&self) -> Option<Line> {
+    /// Reads where the plugin's deliveries stood, and how it wants them. `false` when the host stops first.
+    async fn load(&mut self, link: &Link) -> bool {
+        let wants_strict = link.manifest.ordering == Some(Order::Strict);
+        if self.loaded && wants_strict == self.line.is_strict() {
+            self.resume_for_another_program(link).await;
+            return true;
+        }
         loop {
-            match self.try_load().await {
-                Ok(line) => return Some(line),
+            match self.try_load(wants_strict).await {
+                Ok(()) => {
+                    self.resume_for_another_program(link).await;
+                    return true;
+                }
                 Err(error) => {
                     tracing::error!(plugin = %self.name, %error, "the plugin's place in the journal cannot be read")
                 }
             }
             tokio::select! {
-                () = self.tools.stop.cancelled() => return None,
+                () = self.tools.stop.cancelled() => return false,
                 () = sleep(RETRY_AFTER) => {}
             }
         }
     }
 
-    async fn try_load(&self) -> Result<Line, StoreError> {
+    /// The same for an order that comes before the plugin runs. The order of its events does not matter then.
+    pub(super) async fn load_for_order(&mut self) -> Result<(), StoreError> {
+        if self.loaded { Ok(()) } else { self.try_load(false).await }
+    }
+
+    async fn try_load(&mut self, strict: bool) -> Result<(), StoreError> {
+        // A task for this name that ended a moment ago may have noted what is not written yet.
+        if !self.account.flush().await {
+            return Err(StoreError::Database {
+                action: "record deliveries",
+                reason: "those before the ones to be read are not written yet".into(),
+            });
+        }
         let store = &self.tools.store.0;
         let cursor = match store.cursor(&self.name).await? {
             Some(cursor) => cursor,
@@ -164,77 +216,122 @@ impl Delivery {
                 known.map_or_else(|| *self.reached.borrow(), |record| record.subscribed_from)
             }
         };
-        let retrying = Some(DeliveryState::Retrying);
-        let open = store.deliveries(Some(&self.name), retrying, cursor, REMEMBERED).await?;
-        let tries = |record: &DeliveryRecord| Tries {
-            failed: record.attempts,
-            crashed: if record.via == "channel" { record.attempts } else { 0 },
+        let strict = if strict {
+            Some(Strict::new(store.retrying_projects(&self.name, MAX_GROUPS).await?))
+        } else {
+            None
         };
-        let open: HashMap<_, _> = open.iter().map(|record| (record.seq, tries(record))).collect();
-        Ok(Line::new(cursor, self.tools.survive, open))
+        self.pause = store.pauses().await?.into_iter().find(|pause| *pause.plugin == *self.name);
+        self.known_until = self.known_until.max(*store.head().borrow());
+        self.line = Line::new(cursor, self.tools.survive, strict);
+        self.loaded = true;
+        Ok(())
     }
 
-    async fn serve_channel(&mut self, link: &Arc<Link>, channel: &ChannelHandle, line: &mut Line) -> Over {
-        let mut sending: Option<Sending> = None;
+    /// Serves one link until it ends.
+    async fn serve(&mut self, link: &Arc<Link>) -> Over {
+        if !self.line.is_strict()
+            && let Err(error) = self.release_held().await
+        {
+            // They are looked at again at the next start.
+            tracing::error!(plugin = %self.name, %error, "deliveries that were held cannot be released");
+        }
+        let mode = mode_of(link);
+        let mut acks = match &link.channel {
+            Some(channel) => Some(Arc::clone(&channel.acks).lock_owned().await),
+            None => None,
+        };
+        let mut taken: Vec<Ack> = Vec::new();
+        let mut flight: Option<Flight> = None;
         let mut links = self.handle.link.clone();
         let mut reached = self.reached.clone();
+        let mut at_work: Option<TaskTrackerToken> = None;
         loop {
-            let more = self.refill(link, line).await;
-            let mut records = line.settle(Now::read());
-            records.extend(line.tell_unread(Now::read()));
-            self.account.note(line, records).await;
-            if sending.is_none() {
-                let batch = line.next_batch(Now::read(), |entry| wanted(link, &self.handle, entry));
-                sending = (!batch.is_empty()).then(|| send(channel.clone(), &batch));
+            self.take_acks(&mut taken);
+            let more = self.refill(link).await;
+            self.line.tick(mode, Now::read());
+            self.ask_for_retries().await;
+            if flight.is_none() {
+                flight = self.send(link, mode);
             }
-            self.account.show(line);
-            let due_at = line.next_due_at();
+            self.book().await;
+            link.blames_an_event.store(self.line.would_blame(), Ordering::Relaxed);
+            self.account.show(&self.line, self.pause.as_ref());
+            // A stop waits for acks and answers that are under way: it is bounded, and saves the plugin from getting them twice.
+            let in_hand = mode != Mode::Read && self.line.unsettled() > 0;
+            at_work = in_hand.then(|| at_work.take().unwrap_or_else(|| link.work.token()));
+            let due_at = self.due_at(mode);
             let due = async move {
                 match due_at {
-                    Some(at) => sleep_until(at.into()).await,
+                    Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
-            let sent = async {
-                match &mut sending {
-                    Some(sending) => sending.await,
-                    None => std::future::pending().await,
+            let ack = async {
+                let Some(acks) = &mut acks else { return std::future::pending().await };
+                if acks.recv_many(&mut taken, ACKS).await == 0 {
+                    std::future::pending().await
                 }
             };
+            let stop = self.tools.stop.clone();
             tokio::select! {
                 biased;
-                () = self.tools.stop.cancelled() => return Over::Shutdown,
-                () = is_over(link, channel, &mut links) => return self.how_it_ended(link).await,
-                result = sent => {
-                    sending = None;
-                    match result {
-                        Ok(()) => line.read(Now::read()),
-                        Err(ChannelClosed) => return self.how_it_ended(link).await,
+                () = stop.cancelled() => return Over::Shutdown,
+                Some(ordered) = self.orders.recv() => {
+                    if !self.obey(ordered).await {
+                        return Over::Shutdown;
                     }
                 }
+                () = is_over(link, &mut links, in_hand) => return self.how_it_ended(link).await,
+                landed = flight::landing(&mut flight) => {
+                    flight = None;
+                    match landed {
+                        Landed::Sent => {}
+                        Landed::Read => self.line.read(Now::read()),
+                        Landed::Answered(said) => self.line.posted(Now::read(), said),
+                        Landed::Refused(why) => self.line.post_failed(Now::read(), shortened(why)),
+                        Landed::Lost => return self.how_it_ended(link).await,
+                    }
+                }
+                () = ack => {}
                 () = due => {}
-                () = more.wait(), if line.has_room() => {}
+                () = more.wait(), if self.line.has_room() => {}
                 _ = reached.changed(), if matches!(more, More::WhenPublished) => {}
             }
         }
     }
 
+    /// What waits behind failing events since the plugin asked for strict order waits no longer.
+    async fn release_held(&self) -> Result<(), StoreError> {
+        let store = &self.tools.store.0;
+        if store.open_counts(&self.name).await?.held > 0 {
+            store.release_held(&self.name, Now::read().utc).await?;
+        }
+        Ok(())
+    }
+
+    fn take_acks(&mut self, taken: &mut Vec<Ack>) {
+        let now = Now::read();
+        for ack in taken.drain(..) {
+            let outcome = match ack.status {
+                AckStatus::Ok => Ok(()),
+                AckStatus::Error => {
+                    Err(shortened(ack.error.unwrap_or_else(|| "the plugin said no reason".into())))
+                }
+            };
+            if !self.line.acked(&ack.id, outcome, now) {
+                self.account.count_stray_ack();
+            }
+        }
+    }
+
     /// Takes a page of the journal into the line, if there is room and a page.
-    async fn refill(&mut self, link: &Link, line: &mut Line) -> More {
-        if line.place() >= *self.reached.borrow_and_update() || !line.has_room() {
+    async fn refill(&mut self, link: &Link) -> More {
+        if self.line.place() >= *self.reached.borrow_and_update() || !self.line.has_room() {
             return More::WhenPublished;
         }
-        match self.tools.journal.after(&*self.tools.store.0, line.place(), PAGE).await {
-            Ok(page) if page.is_empty() => More::WhenPublished,
-            Ok(page) => {
-                for entry in page {
-                    if !line.has_room() {
-                        break;
-                    }
-                    line.take(&entry, wanted(link, &self.handle, &entry));
-                }
-                More::Now
-            }
+        match self.try_refill(link).await {
+            Ok(more) => more,
             Err(error) => {
                 tracing::error!(plugin = %self.name, %error, "the journal cannot be read; trying again");
                 More::Later
@@ -242,86 +339,214 @@ impl Delivery {
         }
     }
 
-    async fn serve_posts(&mut self, link: &Arc<Link>, line: &mut Line) -> Over {
-        let mut retry_at = None;
-        let mut reached = self.reached.clone();
-        loop {
-            let more = self.refill(link, line).await;
-            let standing = retry_at.is_some_and(|at| at > Instant::now());
-            let next = match standing || link.closed.is_cancelled() {
-                true => None,
-                false => line.next_post(Now::read(), |entry| wanted(link, &self.handle, entry)),
-            };
-            self.account.note(line, None).await;
-            self.account.show(line);
-            if let Some(entry) = next {
-                match self.post_one(link, line, &entry).await {
-                    Ok(wait) => retry_at = Some(Instant::now() + wait),
-                    Err(over) => return over,
-                }
-                continue;
+    async fn try_refill(&mut self, link: &Link) -> Result<More, StoreError> {
+        let store = &*self.tools.store.0;
+        let place = self.line.place();
+        let page = self.tools.journal.after(store, place, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(More::WhenPublished) };
+        let mut known = HashMap::new();
+        if place < self.known_until {
+            let history = store.delivery_history(&self.name, place, last.seq).await?;
+            known = history.into_iter().map(|known| (known.seq, known)).collect();
+        }
+        for entry in page {
+            if !self.line.has_room() {
+                break;
             }
-            let retry = async {
-                match retry_at {
-                    Some(at) if standing => sleep_until(at).await,
-                    _ => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.tools.stop.cancelled() => return Over::Shutdown,
-                () = link.closed.cancelled() => return self.how_it_ended(link).await,
-                () = retry => {}
-                () = more.wait(), if line.has_room() => {}
-                _ = reached.changed(), if matches!(more, More::WhenPublished) => {}
+            self.line.take(&entry, wanted(link, &self.handle, &entry), known.remove(&entry.seq));
+        }
+        Ok(More::Now)
+    }
+
+    /// Reads retries from the store when those in memory are used up, and what is next in projects that waited.
+    async fn ask_for_retries(&mut self) {
+        let now = tokio::time::Instant::now();
+        if self.ask_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.ask_at = None;
+        if self.line.wants_retries(Now::read()) && !self.try_ask(None).await {
+            self.ask_at = Some(now + RETRY_AFTER);
+        }
+        while self.ask_at.is_none()
+            && let Some(group) = self.line.next_release()
+        {
+            if !self.try_ask(Some(group)).await {
+                self.line.release_later(group);
+                self.ask_at = Some(now + RETRY_AFTER);
             }
         }
     }
 
-    /// Posts one event. Returns how long the line waits before the next, or that the link ended meanwhile.
-    async fn post_one(&self, link: &Arc<Link>, line: &mut Line, entry: &Entry) -> Result<Duration, Over> {
-        // A stop waits for the answer: it is bounded, and saves the plugin from getting the event twice.
-        let _at_work = link.work.token();
-        let mut ended = link.ended.clone();
-        let answer = tokio::select! {
-            biased;
-            answer = post(link, &entry.json) => Some(answer),
-            Ok(_) = ended.wait_for(Option::is_some) => None,
-            () = self.tools.stop.cancelled() => return Err(Over::Shutdown),
-        };
-        let Some(answer) = answer else { return Err(self.how_it_ended(link).await) };
-        if let Err(PostError::NoAnswer(_)) = &answer
-            && timeout(EXIT_SHOWS_WITHIN, link.closed.cancelled()).await.is_ok()
-        {
-            return Err(self.how_it_ended(link).await);
+    async fn try_ask(&mut self, group: Option<Group>) -> bool {
+        // What was noted and is not written yet is missing in the store.
+        self.book().await;
+        if !self.account.flush().await {
+            return false;
         }
-        let (record, wait) = match answer {
-            Ok(said) => (line.posted(Now::read(), said), Duration::ZERO),
-            Err(error) => line
-                .post_failed(Now::read(), error.to_string())
-                .map_or((None, Duration::ZERO), |(record, wait)| (Some(record), wait)),
+        let store = &self.tools.store.0;
+        let page = match group {
+            None => store.retries(&self.name, IN_MEMORY).await,
+            Some(group) => store.retries_of_project(&self.name, group, GROUP_PAGE).await,
         };
-        self.account.note(line, record).await;
-        Ok(wait)
+        match (page, group) {
+            (Ok(page), None) => self.line.take_retries(page, Now::read()),
+            (Ok(page), Some(group)) => self.line.release(group, page, Now::read()),
+            (Err(error), _) => {
+                tracing::error!(plugin = %self.name, %error, "retries cannot be read; trying again");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Begins to send what may be sent now.
+    fn send(&mut self, link: &Arc<Link>, mode: Mode) -> Option<Flight> {
+        let most = self.most_to_send(link);
+        if most == 0 {
+            return None;
+        }
+        let batch = self.line.next_batch(mode, most, Now::read(), |entry| wanted(link, &self.handle, entry));
+        if batch.is_empty() {
+            return None;
+        }
+        if self.pause.is_some() {
+            self.probe_at = tokio::time::Instant::now() + super::temper::PROBE_EVERY;
+        }
+        let channel = link.channel.clone();
+        Some(match (mode, channel) {
+            (Mode::Read, Some(channel)) => flight::send_and_ping(channel, &batch),
+            (_, Some(channel)) => flight::send(channel, &batch),
+            (_, None) => flight::post_one(link.clone(), batch[0].clone()),
+        })
+    }
+
+    /// While deliveries are paused for failing, one event now and then finds out whether they still fail.
+    fn most_to_send(&self, link: &Link) -> usize {
+        if link.closed.is_cancelled() {
+            return 0;
+        }
+        match &self.pause {
+            None => usize::MAX,
+            Some(pause) if pause.paused_by != HOST => 0,
+            Some(_) => {
+                usize::from(self.line.unsettled() == 0 && self.probe_at <= tokio::time::Instant::now())
+            }
+        }
+    }
+
+    /// When something is due that only time brings.
+    fn due_at(&self, mode: Mode) -> Option<tokio::time::Instant> {
+        let probe = self.pause.as_ref().filter(|pause| pause.paused_by == HOST && self.line.unsettled() == 0);
+        let line = self.line.next_due_at(mode, Now::read()).map(Into::into);
+        let now = tokio::time::Instant::now();
+        line.into_iter().chain(self.ask_at).chain(probe.map(|_| self.probe_at).filter(|at| *at > now)).min()
+    }
+
+    /// Notes what happened for the recorder, and pauses or resumes deliveries for it.
+    pub(super) async fn book(&mut self) {
+        let verdict = self.judge();
+        self.account.note(&mut self.line).await;
+        match verdict {
+            Some(Verdict::Pause(reason)) => self.pause_for_failing(reason).await,
+            Some(Verdict::Resume) => self.resume_by_itself("an event was handled").await,
+            None => {}
+        }
+        self.account.show(&self.line, self.pause.as_ref());
+    }
+
+    /// What the attempts that ended mean for all deliveries of the plugin.
+    fn judge(&mut self) -> Option<Verdict> {
+        let mut verdict = None;
+        for attempt in self.line.ended_attempts() {
+            if attempt.result == temps_store::AttemptResult::Settled {
+                self.temper.settled();
+                verdict = Some(Verdict::Resume);
+            } else if let Some(reason) =
+                self.temper.failed(attempt.ended_at, attempt.answer.as_deref().unwrap_or_default())
+            {
+                verdict = Some(Verdict::Pause(reason));
+            }
+        }
+        let is_paused = self.pause.is_some();
+        verdict.filter(|verdict| match verdict {
+            Verdict::Pause(_) => !is_paused,
+            Verdict::Resume => self.pause.as_ref().is_some_and(|pause| pause.paused_by == HOST),
+        })
+    }
+
+    async fn pause_for_failing(&mut self, reason: String) {
+        let hash = self.handle.view.borrow().hash.clone();
+        let pause = PauseRecord {
+            plugin: self.name.to_string(),
+            reason,
+            paused_by: HOST.to_owned(),
+            since: chrono::Utc::now(),
+            hash,
+        };
+        tracing::warn!(plugin = %self.name, reason = pause.reason, "deliveries are paused");
+        let detail = serde_json::json!({"reason": pause.reason});
+        self.tools.audit.record("deliveries.paused", Some(&self.name), HOST, detail);
+        self.probe_at = tokio::time::Instant::now() + super::temper::PROBE_EVERY;
+        if let Err(error) = self.tools.store.0.put_pause(pause.clone()).await {
+            tracing::error!(plugin = %self.name, %error, "the pause cannot be recorded; it lasts until the host stops");
+        }
+        self.pause = Some(pause);
+    }
+
+    async fn resume_by_itself(&mut self, why: &'static str) {
+        let Some(pause) = &self.pause else { return };
+        // Another program has the whole patience again.
+        self.temper = Temper::default();
+        if let Err(error) = self.tools.store.0.lift_pause(&pause.plugin).await {
+            tracing::error!(plugin = %self.name, %error, "the end of the pause cannot be recorded");
+        }
+        self.pause = None;
+        tracing::info!(plugin = %self.name, why, "deliveries go on");
+        let detail = serde_json::json!({"reason": why});
+        self.tools.audit.record("deliveries.resumed", Some(&self.name), HOST, detail);
+    }
+
+    /// A pause for failing is for the program that failed.
+    async fn resume_for_another_program(&mut self, link: &Link) {
+        let hash = self.handle.view.borrow().hash.clone();
+        let is_another = |pause: &PauseRecord| pause.paused_by == HOST && pause.hash != hash;
+        if self.pause.as_ref().is_some_and(is_another) {
+            tracing::debug!(plugin = %link.name, "another program runs now");
+            self.resume_by_itself("another program runs now").await;
+        }
     }
 
     /// Waits until it shows what became of the plugin whose link no longer takes work.
-    async fn how_it_ended(&self, link: &Arc<Link>) -> Over {
+    async fn how_it_ended(&mut self, link: &Arc<Link>) -> Over {
         let mut ended = link.ended.clone();
         let mut links = self.handle.link.clone();
-        let another = |now: &Option<Arc<Link>>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, link));
-        tokio::select! {
-            biased;
-            how = ended.wait_for(Option::is_some) => {
-                Over::Ended(how.ok().and_then(|how| *how).unwrap_or(Ended::Stopped))
+        loop {
+            let stop = self.tools.stop.clone();
+            tokio::select! {
+                biased;
+                how = how(&mut ended) => return Over::Ended(how),
+                same_run = replaced(link, &mut links) => {
+                    return if same_run { Over::SameRun } else { Over::Ended(Ended::Stopped) };
+                }
+                () = stop.cancelled() => return Over::Shutdown,
+                Some(ordered) = self.orders.recv() => {
+                    if !self.obey(ordered).await {
+                        return Over::Shutdown;
+                    }
+                }
             }
-            now = links.wait_for(another) => match now {
-                Ok(now) if now.as_ref().is_some_and(|now| now.incarnation == link.incarnation) => Over::SameRun,
-                _ => Over::Ended(Ended::Stopped),
-            },
-            () = self.tools.stop.cancelled() => Over::Shutdown,
         }
     }
+}
+
+/// Who pauses deliveries that fail too often.
+pub(super) const HOST: &str = "host";
+
+/// What attempts mean for all deliveries of a plugin.
+enum Verdict {
+    Pause(String),
+    Resume,
 }
 
 /// When the journal is to be looked at again.
@@ -345,6 +570,15 @@ impl More {
     }
 }
 
+/// How this run of a plugin gets its events.
+fn mode_of(link: &Link) -> Mode {
+    match &link.channel {
+        None => Mode::Post,
+        Some(_) if link.features.contains(&Feature::Ack) => Mode::Ack,
+        Some(_) => Mode::Read,
+    }
+}
+
 /// Whether the plugin asked for an event, may receive its type, and may see its project.
 fn wanted(link: &Link, handle: &PluginHandle, entry: &Entry) -> bool {
     let asked = link
@@ -355,25 +589,60 @@ fn wanted(link: &Link, handle: &PluginHandle, entry: &Entry) -> bool {
     if !asked {
         return false;
     }
-    let grants = handle.grants.borrow();
-    grants.allows_event(&entry.event_type)
-        && entry.project_id.is_none_or(|project| grants.allows_project(project))
+    let granted = {
+        let grants = handle.grants.borrow();
+        grants.allows_event(&entry.event_type)
+            && entry.project_id.is_none_or(|project| grants.allows_project(project))
+    };
+    granted && filter::passes(&link.manifest.filters, entry)
 }
 
-fn send(channel: ChannelHandle, batch: &[Arc<Entry>]) -> Sending {
-    let batch: Vec<_> = batch.iter().map(|entry| entry.json.clone()).collect();
-    Box::pin(async move {
-        channel.send_events(batch).await?;
-        channel.ping().await
-    })
+/// A plugin's own words, as long as a record has room for.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(MAX_REASON) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text,
+    }
 }
 
-/// Resolves when nothing more should go over this channel.
-async fn is_over(link: &Arc<Link>, channel: &ChannelHandle, links: &mut watch::Receiver<Option<Arc<Link>>>) {
+/// Waits for a link that takes work. `None` when the plugin is gone.
+async fn next_link(
+    links: &mut watch::Receiver<Option<Arc<Link>>>,
+    served: Option<&Arc<Link>>,
+) -> Option<Arc<Link>> {
+    let is_served = |link: &Arc<Link>| served.is_some_and(|served| Arc::ptr_eq(served, link));
+    let usable = |link: &Arc<Link>| !link.closed.is_cancelled() && !is_served(link);
+    links.wait_for(|link| link.as_ref().is_some_and(usable)).await.ok()?.clone()
+}
+
+/// Resolves when nothing more comes of this link. While the plugin has events `in_hand`, its answers are waited for.
+async fn is_over(link: &Arc<Link>, links: &mut watch::Receiver<Option<Arc<Link>>>, in_hand: bool) {
     let another = |now: &Option<Arc<Link>>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, link));
+    let mut ended = link.ended.clone();
     tokio::select! {
-        () = link.closed.cancelled() => {}
-        () = channel.closed.cancelled() => {}
+        () = link.closed.cancelled(), if !in_hand => {}
+        () = closed(link.channel.as_ref()) => {}
+        Ok(_) = ended.wait_for(Option::is_some) => {}
         _ = links.wait_for(another) => {}
+    }
+}
+
+/// Waits until a run has ended, and says how.
+async fn how(ended: &mut watch::Receiver<Option<Ended>>) -> Ended {
+    let how = ended.wait_for(Option::is_some).await;
+    how.ok().and_then(|how| *how).unwrap_or(Ended::Stopped)
+}
+
+/// Waits until another link is there, and says whether it belongs to the same run.
+async fn replaced(link: &Arc<Link>, links: &mut watch::Receiver<Option<Arc<Link>>>) -> bool {
+    let another = |now: &Option<Arc<Link>>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, link));
+    let now = links.wait_for(another).await;
+    now.is_ok_and(|now| now.as_ref().is_some_and(|now| now.incarnation == link.incarnation))
+}
+
+async fn closed(channel: Option<&ChannelHandle>) {
+    match channel {
+        Some(channel) => channel.closed.cancelled().await,
+        None => std::future::pending().await,
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use temps_store::{HostStore, JournalEntry, Seq, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ pub(super) struct Entry {
     pub(super) id: String,
     pub(super) event_type: String,
     pub(super) project_id: Option<i32>,
+    pub(super) published_at: DateTime<Utc>,
     /// The event's own JSON, shared by all that send it.
     pub(super) json: Arc<str>,
 }
@@ -45,6 +47,7 @@ impl From<JournalEntry> for Entry {
             id: entry.event.id,
             event_type: entry.event.event_type,
             project_id: entry.event.project_id,
+            published_at: entry.published_at,
             json: entry.json,
         }
     }

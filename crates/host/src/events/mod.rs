@@ -1,16 +1,25 @@
-//! Events: from the journal to each plugin, in order, and again after a crash.
+//! Events: from the journal to each plugin, in order, and again after a failure or a crash.
 //!
 //! Publishing writes to the store and ends there. Everything else happens here, behind the store's head: one reader
 //! follows the journal, one task per plugin sends what the plugin wants, one task writes what became of it.
 
 mod account;
 mod delivery;
+mod filter;
+mod flight;
 mod journal;
+mod lag;
 mod line;
+mod operate;
+mod order;
+mod outcome;
 mod post;
 mod recorder;
 mod retention;
+mod retries;
+mod strict;
 mod tail;
+mod temper;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +28,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use temps_store::HostStore;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,9 +38,14 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use delivery::{Delivery, Store, Tools};
 use journal::Journal;
+use order::Ordered;
 
 pub use account::DeliveryStatus;
+pub use lag::Lag;
+pub use operate::ReplayFrom;
+pub use order::DeliveryError;
 pub use tail::EventTail;
+pub use temps_store::Which;
 
 /// How long a plugin without acks must live after it read an event, before the event counts as handled.
 const SURVIVE: Duration = Duration::from_secs(5);
@@ -39,13 +53,25 @@ const SURVIVE: Duration = Duration::from_secs(5);
 /// How long a shutdown waits for the last records.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-type Statuses = Arc<RwLock<BTreeMap<String, watch::Receiver<DeliveryStatus>>>>;
+/// Orders of one plugin that may wait; operators are patient.
+const ORDERS: usize = 16;
+
+/// What others hold of a plugin's delivery.
+#[derive(Debug, Clone)]
+struct Control {
+    status: watch::Receiver<DeliveryStatus>,
+    orders: mpsc::Sender<Ordered>,
+}
+
+type Controls = Arc<RwLock<BTreeMap<String, Control>>>;
 
 /// The deliveries to all plugins. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Events {
     journal: Arc<Journal>,
-    statuses: Statuses,
+    store: Store,
+    metrics: Metrics,
+    controls: Controls,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -56,7 +82,9 @@ impl Events {
     /// Must be called within a tokio runtime.
     #[must_use]
     pub fn start(store: Arc<dyn HostStore>, registry: Registry, metrics: Metrics, audit: Audit) -> Self {
-        let events = Self::start_with(store.clone(), registry, metrics.clone(), SURVIVE);
+        let events = Self::start_with(store.clone(), registry, metrics.clone(), audit.clone(), SURVIVE);
+        let looking = events.clone();
+        events.tasks.spawn(async move { looking.watch_lag().await });
         events.tasks.spawn(retention::run(store, audit, metrics, events.stop.clone()));
         events
     }
@@ -65,12 +93,13 @@ impl Events {
         store: Arc<dyn HostStore>,
         registry: Registry,
         metrics: Metrics,
+        audit: Audit,
         survive: Duration,
     ) -> Self {
         let journal = Arc::new(Journal::at(*store.head().borrow()));
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let statuses = Statuses::default();
+        let controls = Controls::default();
         let (notes, recording) = recorder::start(store.clone());
         tasks.spawn(recording);
         tasks.spawn({
@@ -78,16 +107,17 @@ impl Events {
             async move { journal.follow(&*store, stop).await }
         });
         let tools = Tools {
-            store: Store(store),
+            store: Store(store.clone()),
             journal: journal.clone(),
             notes,
-            metrics,
+            metrics: metrics.clone(),
+            audit,
             survive,
             stop: stop.clone(),
         };
-        tasks.spawn(attend(registry, tools, statuses.clone()));
+        tasks.spawn(attend(registry, tools, controls.clone()));
         tasks.close();
-        Self { journal, statuses, tasks, stop }
+        Self { journal, store: Store(store), metrics, controls, tasks, stop }
     }
 
     /// How far the deliveries to a plugin are; `None` for a plugin that there is not.
@@ -99,7 +129,11 @@ impl Events {
     /// [`Events::status`], as something that can be waited for.
     #[must_use]
     pub fn watch(&self, plugin: &str) -> Option<watch::Receiver<DeliveryStatus>> {
-        self.statuses.read().unwrap_or_else(PoisonError::into_inner).get(plugin).cloned()
+        Some(self.control(plugin)?.status)
+    }
+
+    fn control(&self, plugin: &str) -> Option<Control> {
+        self.controls.read().unwrap_or_else(PoisonError::into_inner).get(plugin).cloned()
     }
 
     /// Pages that plugins which lag far behind have read from the store by themselves.
@@ -121,7 +155,7 @@ impl Events {
 }
 
 /// Sees to it that each plugin in the registry has its delivery. Ends when the host stops and all deliveries ended.
-async fn attend(registry: Registry, tools: Tools, statuses: Statuses) {
+async fn attend(registry: Registry, tools: Tools, controls: Controls) {
     let mut changes = registry.changes();
     let mut deliveries: JoinSet<String> = JoinSet::new();
     let mut attended: BTreeMap<String, watch::Sender<DeliveryStatus>> = BTreeMap::new();
@@ -133,8 +167,11 @@ async fn attend(registry: Registry, tools: Tools, statuses: Statuses) {
                 continue;
             }
             let status = watch::Sender::default();
-            publish_status(&statuses, &name, &status, &tools).await;
-            let delivery = Delivery::new(&name, handle, tools.clone(), status.clone());
+            show_before_it_runs(&name, &status, &tools).await;
+            let (orders, taken) = mpsc::channel(ORDERS);
+            let control = Control { status: status.subscribe(), orders };
+            controls.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), control);
+            let delivery = Delivery::new(&name, handle, tools.clone(), status.clone(), taken);
             attended.insert(name.clone(), status);
             deliveries.spawn(async move {
                 delivery.run().await;
@@ -144,7 +181,7 @@ async fn attend(registry: Registry, tools: Tools, statuses: Statuses) {
         tokio::select! {
             () = tools.stop.cancelled() => break,
             ended = deliveries.join_next(), if !deliveries.is_empty() => match ended {
-                Some(Ok(name)) => forget(&mut attended, &statuses, &name),
+                Some(Ok(name)) => forget(&mut attended, &controls, &tools, &name),
                 Some(Err(error)) => tracing::error!(%error, "a delivery task failed"),
                 None => {}
             },
@@ -154,20 +191,25 @@ async fn attend(registry: Registry, tools: Tools, statuses: Statuses) {
     while deliveries.join_next().await.is_some() {}
 }
 
-async fn publish_status(
-    statuses: &Statuses,
-    name: &str,
-    status: &watch::Sender<DeliveryStatus>,
-    tools: &Tools,
-) {
-    // A plugin that does not run shows where it stands, too; if that cannot be read now, it shows once it runs.
-    if let Ok(Some(cursor)) = tools.store.0.cursor(name).await {
+/// A plugin that does not run shows where it stands, too; if that cannot be read now, it shows once it runs.
+async fn show_before_it_runs(name: &str, status: &watch::Sender<DeliveryStatus>, tools: &Tools) {
+    let store = &tools.store.0;
+    if let Ok(Some(cursor)) = store.cursor(name).await {
         status.send_modify(|status| (status.cursor, status.place) = (cursor, cursor));
     }
-    statuses.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), status.subscribe());
+    if let Ok(pauses) = store.pauses().await {
+        let paused = pauses.into_iter().find(|pause| pause.plugin == name);
+        status.send_modify(|status| status.paused = paused);
+    }
 }
 
-fn forget(attended: &mut BTreeMap<String, watch::Sender<DeliveryStatus>>, statuses: &Statuses, name: &str) {
+fn forget(
+    attended: &mut BTreeMap<String, watch::Sender<DeliveryStatus>>,
+    controls: &Controls,
+    tools: &Tools,
+    name: &str,
+) {
     attended.remove(name);
-    statuses.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    controls.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    lag::forget(&tools.metrics, name);
 }

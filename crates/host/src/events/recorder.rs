@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use temps_store::{DeliveryRecord, HostStore, Seq, StoreError};
-use tokio::sync::mpsc;
+use temps_store::{CursorMove, DeliveryNews, HostStore, StoreError};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How long the first record of a batch waits for company.
@@ -35,8 +35,9 @@ const LAST_TRIES: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Note {
     pub(super) plugin: Arc<str>,
-    pub(super) records: Vec<DeliveryRecord>,
-    pub(super) cursor: Seq,
+    pub(super) news: DeliveryNews,
+    /// Told once this and everything before it is written; it is written at once then.
+    pub(super) written: Option<oneshot::Sender<()>>,
 }
 
 /// Starts the task. It writes everything and ends when the last sender is dropped.
@@ -49,9 +50,38 @@ pub(super) fn start(
 
 #[derive(Debug, Default)]
 struct Pending {
-    records: Vec<DeliveryRecord>,
-    cursor: Seq,
+    news: DeliveryNews,
     since: Option<Instant>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Pending {
+    fn add(&mut self, note: Note) {
+        self.news.attempts.extend(note.news.attempts);
+        self.news.open.extend(note.news.open);
+        self.news.cursor = match (self.news.cursor, note.news.cursor) {
+            // A cursor that went back and then on stands where it went, not where it was before.
+            (Some(CursorMove::To(_)), Some(CursorMove::On(seq))) => Some(CursorMove::To(seq)),
+            (before, now) => now.or(before),
+        };
+        if let Some(written) = note.written {
+            match self.is_written() {
+                // Whoever waits may have given up.
+                true => drop(written.send(())),
+                false => self.waiting.push(written),
+            }
+        }
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether nothing is missing in the store that matters: a cursor that only moved on does not.
+    fn is_written(&self) -> bool {
+        self.records() == 0 && !matches!(self.news.cursor, Some(CursorMove::To(_)))
+    }
+
+    fn records(&self) -> usize {
+        self.news.attempts.len() + self.news.open.len()
+    }
 }
 
 type All = BTreeMap<Arc<str>, Pending>;
@@ -83,7 +113,7 @@ async fn write_the_rest(store: &dyn HostStore, pending: &mut All) {
 
 /// Takes notes until a batch is due. Returns whether there may be more.
 async fn collect(queue: &mut mpsc::Receiver<Note>, pending: &mut All) -> bool {
-    let mut count: usize = pending.values().map(|pending| pending.records.len()).sum();
+    let mut count: usize = pending.values().map(Pending::records).sum();
     let mut due = match count {
         0 => Instant::now() + CURSOR_EVERY,
         _ => Instant::now() + LINGER,
@@ -91,14 +121,16 @@ async fn collect(queue: &mut mpsc::Receiver<Note>, pending: &mut All) -> bool {
     while count < BATCH {
         match timeout_at(due, queue.recv()).await {
             Ok(Some(note)) => {
-                if count == 0 && !note.records.is_empty() {
+                let records = note.news.attempts.len() + note.news.open.len();
+                if count == 0 && records > 0 {
                     due = due.min(Instant::now() + LINGER);
                 }
-                count += note.records.len();
-                let of_plugin = pending.entry(note.plugin).or_default();
-                of_plugin.records.extend(note.records);
-                of_plugin.cursor = note.cursor;
-                of_plugin.since.get_or_insert_with(Instant::now);
+                count += records;
+                let of_plugin = pending.entry(note.plugin.clone()).or_default();
+                of_plugin.add(note);
+                if !of_plugin.waiting.is_empty() {
+                    return true;
+                }
             }
             Ok(None) => return false,
             Err(_) => return true,
@@ -112,17 +144,23 @@ async fn collect(queue: &mut mpsc::Receiver<Note>, pending: &mut All) -> bool {
 /// The plugins' writes are under way together, so the store commits them together.
 async fn write(store: &dyn HostStore, pending: &mut All, all: bool) -> Result<(), StoreError> {
     let due = |pending: &Pending| {
-        !pending.records.is_empty()
+        pending.records() > 0
+            || !pending.waiting.is_empty()
             || pending.since.is_some_and(|since| all || since.elapsed() >= CURSOR_EVERY)
     };
     let writes = pending.iter().filter(|(_, pending)| due(pending)).map(async |(plugin, pending)| {
-        let result = store.record_deliveries(plugin, pending.records.clone(), Some(pending.cursor)).await;
+        let result = store.record_deliveries(plugin, pending.news.clone()).await;
         (plugin.clone(), result)
     });
     let mut outcome = Ok(());
     for (plugin, result) in join_all(writes).await {
         match result {
-            Ok(()) => drop(pending.remove(&plugin)),
+            Ok(()) => {
+                for waiting in pending.remove(&plugin).map(|pending| pending.waiting).unwrap_or_default() {
+                    // Whoever waited may have given up.
+                    let _ = waiting.send(());
+                }
+            }
             Err(error) => outcome = Err(error),
         }
     }

@@ -26,7 +26,13 @@ pub(super) async fn run(store: Arc<dyn HostStore>, audit: Audit, metrics: Metric
 }
 
 async fn prune(store: &dyn HostStore, audit: &Audit, metrics: &Metrics, retention: Retention) {
-    match store.prune(retention).await {
+    let pruned = store.prune(retention).await;
+    if let Ok(pruned) = &pruned
+        && pruned.audit > 0
+    {
+        audit.record("audit.pruned", None, "host", json!({"records": pruned.audit}));
+    }
+    match pruned {
         Ok(pruned) if pruned.unsettled > 0 => {
             metrics.events_dropped_unsettled.inc_by(pruned.unsettled);
             tracing::error!(

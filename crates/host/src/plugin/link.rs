@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use temps_protocol::{Feature, PluginManifest, PluginName, Ready};
 use tokio::sync::watch;
@@ -50,4 +51,7 @@ pub struct Link {
     /// How the run ended; `None` before it did. The maker of the link holds the sender, and sets it once the plugin has
     /// exited (`closed` is cancelled by then). Deliveries send again what the plugin may have crashed on, one by one.
     pub ended: watch::Receiver<Option<Ended>>,
+    /// Whether a crash at this moment is one event's fault: it alone is in flight. Deliveries keep it; such a crash does not
+    /// count for quarantine.
+    pub blames_an_event: Arc<AtomicBool>,
 }

@@ -64,6 +64,13 @@ impl CrashHistory {
         Comeback::Backoff { until: now + backoff(self.in_a_row, jitter, policy) }
     }
 
+    /// Notes a crash that is the fault of one event, as [`CrashHistory::crashed`]: it makes the next wait longer and does not
+    /// count for quarantine. The event is a dead letter before long.
+    pub fn crashed_on_an_event(&mut self, now: Instant, jitter: f64, policy: &RestartPolicy) -> Comeback {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        Comeback::Backoff { until: now + backoff(self.in_a_row, jitter, policy) }
+    }
+
     /// Notes that the start which follows is the single try of a plugin in quarantine.
     pub fn try_again(&mut self) {
         self.trying_again = true;
@@ -139,6 +146,17 @@ mod tests {
             let now = start + Duration::from_secs(n * 76);
             assert!(matches!(history.crashed(now, Duration::ZERO, 0.5, &policy), Comeback::Backoff { .. }));
         }
+    }
+
+    #[test]
+    fn a_crash_on_one_event_waits_longer_each_time_and_never_leads_to_quarantine() {
+        let policy = RestartPolicy { quarantine_after: 2, ..policy() };
+        let now = Instant::now();
+        let mut history = CrashHistory::default();
+        let waits = (0..5).map(|_| wait(history.crashed_on_an_event(now, 0.0, &policy), now).as_millis());
+        assert_eq!(waits.collect::<Vec<_>>(), [500, 1_000, 2_000, 4_000, 8_000]);
+        assert!(matches!(history.crashed(now, Duration::ZERO, 0.0, &policy), Comeback::Backoff { .. }));
+        assert!(matches!(history.crashed(now, Duration::ZERO, 0.0, &policy), Comeback::Quarantine { .. }));
     }
 
     proptest! {

@@ -224,6 +224,8 @@ pub struct Context<'a> {
     pub stop_grace: Duration,
     /// A random number in `0.0..1.0`.
     pub jitter: f64,
+    /// Whether a crash at this moment is the fault of one event.
+    pub on_an_event: bool,
 }
 
 impl Life {

@@ -129,10 +129,13 @@ impl Rig {
         let (grants, granted) = watch::channel(Arc::new(everything()));
         let metrics = Metrics::default();
         let spec = ChannelSpec {
+            acks: false,
             name: PluginName::new("tried").unwrap(),
             secret: Secret::new(SECRET.into()),
             grants: granted,
             platform: Arc::new(Shelf { mood }),
+            store: store.clone(),
+            config: watch::channel(temps_host::configuration::Injected::default()).1,
             audit: audit.clone(),
             metrics: metrics.clone(),
         };

@@ -172,6 +172,7 @@ pub(crate) fn link_to(name: &str, socket: &Path, incarnation: u64) -> Link {
         closed: CancellationToken::new(),
         work: TaskTracker::new(),
         ended: watch::channel(None).1,
+        blames_an_event: Default::default(),
     }
 }
 
@@ -191,6 +192,7 @@ pub(crate) fn snapshot(name: &str, state: PluginState) -> PluginSnapshot {
         pid: None,
         containment: None,
         running_since: None,
+        usage: None,
         next_start_at: None,
         starts: 1,
         crashes: 0,

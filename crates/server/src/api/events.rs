@@ -1,4 +1,4 @@
-//! Events and their deliveries as REST takes and gives them.
+//! Events as REST takes and gives them.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -87,63 +87,4 @@ pub struct StreamQuery {
     /// Only this type, or a pattern like `deployment.*`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
-}
-
-/// Where a delivery stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryStatus {
-    /// Sent, and not yet known to be handled.
-    Sent,
-    /// Handled.
-    Settled,
-    /// Failed, and waiting for its next attempt.
-    Retrying,
-    /// Given up.
-    Dead,
-}
-
-/// One event to one plugin, with its attempts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Delivery {
-    /// Name of the plugin.
-    pub plugin: String,
-    /// Place of the event in the journal.
-    pub seq: i64,
-    /// Identity of the event.
-    pub event_id: String,
-    /// Where the delivery stands.
-    pub state: DeliveryStatus,
-    /// Attempts so far.
-    pub attempts: u32,
-    /// How it went over: `channel` or `http`.
-    pub via: String,
-    /// What the plugin answered last, or why the last attempt failed.
-    pub outcome: Option<String>,
-    /// When it was sent last.
-    pub sent_at: Option<DateTime<Utc>>,
-    /// When it was settled or given up.
-    pub settled_at: Option<DateTime<Utc>>,
-    /// Milliseconds from sending to the proof that it was handled.
-    pub latency_ms: Option<i64>,
-}
-
-/// Which deliveries are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct DeliveryQuery {
-    /// Only this plugin.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plugin: Option<String>,
-    /// Only this state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<DeliveryStatus>,
-    /// Most entries wanted, 1 to 500; 50 when not given.
-    #[param(minimum = 1, maximum = 500)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-    /// The `next_cursor` of the page before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<String>,
 }

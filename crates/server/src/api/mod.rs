@@ -22,12 +22,23 @@
 //! | `GET /api/plugins/{name}/grants` | viewer | nothing → [`plugins::Grants`] |
 //! | `POST /api/plugins/{name}/grants` | admin | [`plugins::GrantRequest`] → [`plugins::Grants`] |
 //! | `DELETE /api/plugins/{name}/grants?kind=&value=` | admin | [`plugins::GrantRef`] → [`plugins::Grants`] |
+//! | `GET, PATCH, PUT /api/plugins/{name}/config?revision=&force=` | viewer, admin | an object of settings → [`config::PluginConfig`], without values of secrets |
+//! | `GET /api/plugins/{name}/storage?prefix=&values=&limit=&cursor=` | admin | nothing → [`storage::Storage`] |
+//! | `GET /api/plugins/{name}/storage/entry?key=` | admin | nothing → [`storage::StorageEntry`] |
+//! | `DELETE /api/plugins/{name}/storage` | admin | nothing → [`storage::Cleared`] |
 //! | `GET /api/plugins/{name}/logs?lines=&follow=` | admin | nothing → page of [`plugins::LogLine`]; with `follow=true` server-sent events `log`, each one line |
 //! | `GET /api/events?limit=&cursor=&after=&type=` | viewer | newest first, or oldest first after a `seq` → page of [`events::Event`] |
 //! | `POST /api/events` | admin | [`events::NewEvent`] → [`events::PublishedEvent`] |
 //! | `GET /api/events/{id}` | viewer | nothing → [`events::Event`] |
 //! | `GET /api/events/stream?after=&type=` | viewer | server-sent events `event`, each an [`events::Event`]; `Last-Event-ID` goes on where it stopped |
-//! | `GET /api/deliveries?plugin=&state=&limit=&cursor=` | viewer | page of [`events::Delivery`], oldest first |
+//! | `GET /api/deliveries?plugin=&state=&event=&limit=&cursor=` | viewer | page of [`deliveries::Delivery`], oldest first |
+//! | `GET /api/deliveries/{plugin}/{event}` | viewer | nothing → [`deliveries::DeliveryHistory`] |
+//! | `POST /api/deliveries/{plugin}/{event}/redeliver`, `discard` | admin | nothing → [`deliveries::DeliveryHistory`] |
+//! | `GET /api/attempts?plugin=&event=&result=&since=&until=&limit=&cursor=` | viewer | page of [`deliveries::Attempt`], by the time at which they ended |
+//! | `POST /api/plugins/{name}/deliveries/redeliver`, `discard` | admin | all dead letters → [`deliveries::DeliveryChange`] |
+//! | `POST /api/plugins/{name}/deliveries/pause` | admin | [`deliveries::PauseRequest`] → [`plugins::Plugin`] |
+//! | `POST /api/plugins/{name}/deliveries/resume` | admin | nothing → [`plugins::Plugin`] |
+//! | `POST /api/plugins/{name}/deliveries/replay` | admin | [`deliveries::ReplayRequest`] → [`deliveries::DeliveryChange`] |
 //! | `GET /api/audit?plugin=&kind=&since=&until=&limit=&cursor=` | admin | page of [`audit::AuditEntry`], newest first |
 //! | `GET, POST /api/projects`, `GET, DELETE /api/projects/{id or slug}` | viewer, admin | [`projects::NewProject`] → [`projects::Project`] |
 //! | `GET, POST /api/environments`, `GET, DELETE /api/environments/{id}` | viewer, admin | [`projects::NewEnvironment`] → [`projects::Environment`] |
@@ -38,10 +49,13 @@
 
 pub mod access;
 pub mod audit;
+pub mod config;
+pub mod deliveries;
 pub mod deployments;
 pub mod events;
 pub mod page;
 pub mod plugins;
 pub mod problem;
 pub mod projects;
+pub mod storage;
 pub mod version;

@@ -4,6 +4,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use temps_host::events::DeliveryError;
 use temps_host::host::{OperateError, PublishError};
 use temps_store::StoreError;
 
@@ -138,6 +139,18 @@ impl From<OperateError> for Failure {
             OperateError::NotNow { .. } => Self::new(StatusCode::CONFLICT, "not_now", detail),
             OperateError::Invalid(_) => Self::invalid(detail),
             OperateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeliveryError> for Failure {
+    fn from(error: DeliveryError) -> Self {
+        let detail = error.to_string();
+        match error {
+            DeliveryError::UnknownPlugin(_) | DeliveryError::UnknownEvent(_) => Self::not_found(detail),
+            DeliveryError::NotNow(_) => Self::new(StatusCode::CONFLICT, "not_now", detail),
+            DeliveryError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),
+            DeliveryError::Store(error) => error.into(),
         }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Cursor {
     list: char,
     /// The last entry's place on the page before.
     pub(crate) place: i64,
+    /// Which of several entries at one place; 0 in lists whose places are unique.
+    pub(crate) tie: i64,
 }
 
 impl Cursor {
@@ -21,10 +23,12 @@ impl Cursor {
     pub(crate) fn read(list: char, text: Option<&str>) -> Result<Option<Self>, Failure> {
         let Some(text) = text else { return Ok(None) };
         let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let place =
-            decoded.as_deref().and_then(|text| text.strip_prefix(list)).and_then(|text| text.parse().ok());
+        let place = decoded.as_deref().and_then(|text| text.strip_prefix(list)).and_then(|text| {
+            let (place, tie) = text.split_once('.').unwrap_or((text, "0"));
+            Some((place.parse().ok()?, tie.parse().ok()?))
+        });
         match place {
-            Some(place) => Ok(Some(Self { list, place })),
+            Some((place, tie)) => Ok(Some(Self { list, place, tie })),
             None => Err(Failure::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_cursor",
@@ -37,6 +41,11 @@ impl Cursor {
     /// The cursor as it is given to callers.
     pub(crate) fn write(list: char, place: i64) -> String {
         URL_SAFE_NO_PAD.encode(format!("{list}{place}"))
+    }
+
+    /// The same in a list where several entries may have one place.
+    pub(crate) fn write_with_tie(list: char, place: i64, tie: i64) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{list}{place}.{tie}"))
     }
 }
 
@@ -81,6 +90,8 @@ mod tests {
         let text = Cursor::write('p', 42);
         assert_eq!(Cursor::read('p', Some(&text)).unwrap().unwrap().place, 42);
         assert!(Cursor::read('d', Some(&text)).is_err());
+        let tied = Cursor::read('a', Some(&Cursor::write_with_tie('a', 42, 7))).unwrap().unwrap();
+        assert_eq!((tied.place, tied.tie), (42, 7));
         assert!(Cursor::read('p', Some("42")).is_err());
         assert!(Cursor::read('p', Some("💥")).is_err());
     }

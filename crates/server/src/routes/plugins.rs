@@ -6,9 +6,11 @@ use temps_host::plugin::snapshot::CrashReport;
 use temps_host::{PluginSnapshot, Role};
 
 use super::answer::{Answer, Failure};
+use super::deliveries;
 use super::extract::{Body, OptionalBody, Path};
+use crate::api::deliveries::DeliveryProgress;
 use crate::api::page::Page;
-use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase};
+use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
 use crate::app::App;
 use crate::auth::Identity;
 
@@ -19,7 +21,10 @@ pub(super) async fn list(
     State(app): State<App>,
     Extension(identity): Extension<Identity>,
 ) -> Json<Page<Plugin>> {
-    let items = app.host().plugins().iter().map(|snapshot| plugin(&app, snapshot, identity.role)).collect();
+    let mut items = Vec::new();
+    for snapshot in app.host().plugins() {
+        items.push(plugin(&app, &snapshot, identity.role, deliveries::progress(&app, &snapshot.name).await));
+    }
     Json(Page { items, next_cursor: None })
 }
 
@@ -32,7 +37,7 @@ pub(super) async fn get(
     Extension(identity): Extension<Identity>,
     Path(name): Path<String>,
 ) -> Answer<Json<Plugin>> {
-    look(&app, &name, identity.role)
+    look(&app, &name, identity.role).await
 }
 
 /// Starts a plugin that is stopped, in backoff or quarantined.
@@ -45,7 +50,7 @@ pub(super) async fn start(
     Path(name): Path<String>,
 ) -> Answer<Json<Plugin>> {
     app.host().start_plugin(&name, &identity.actor()).await?;
-    look(&app, &name, identity.role)
+    look(&app, &name, identity.role).await
 }
 
 /// Stops a plugin until it is started again or the daemon restarts.
@@ -58,7 +63,7 @@ pub(super) async fn stop(
     Path(name): Path<String>,
 ) -> Answer<Json<Plugin>> {
     app.host().stop_plugin(&name, &identity.actor()).await?;
-    look(&app, &name, identity.role)
+    look(&app, &name, identity.role).await
 }
 
 /// Stops and starts a plugin.
@@ -71,7 +76,7 @@ pub(super) async fn restart(
     Path(name): Path<String>,
 ) -> Answer<Json<Plugin>> {
     app.host().restart_plugin(&name, &identity.actor()).await?;
-    look(&app, &name, identity.role)
+    look(&app, &name, identity.role).await
 }
 
 /// Lets a plugin run again, now and after each start of the daemon.
@@ -84,7 +89,7 @@ pub(super) async fn enable(
     Path(name): Path<String>,
 ) -> Answer<Json<Plugin>> {
     app.host().enable_plugin(&name, &identity.actor()).await?;
-    look(&app, &name, identity.role)
+    look(&app, &name, identity.role).await
 }
 
 /// Stops a plugin and keeps it off, also after a restart of the daemon.
@@ -97,7 +102,7 @@ pub(super) async fn disable(
     Path(name): Path<String>,
 ) -> Answer<Json<Plugin>> {
     app.host().disable_plugin(&name, &identity.actor()).await?;
-    look(&app, &name, identity.role)
+    look(&app, &name, identity.role).await
 }
 
 /// Turns debugging on or off: while it is on, nothing kills a paused process.
@@ -111,7 +116,7 @@ pub(super) async fn debug(
     Body(switch): Body<DebugSwitch>,
 ) -> Answer<Json<Plugin>> {
     app.host().debug_plugin(&name, switch.on, &identity.actor()).await?;
-    look(&app, &name, identity.role)
+    look(&app, &name, identity.role).await
 }
 
 /// Gives a plugin's name, data and grants to another file that claims the name.
@@ -125,7 +130,7 @@ pub(super) async fn adopt(
     OptionalBody(adoption): OptionalBody<Adoption>,
 ) -> Answer<Json<Plugin>> {
     app.host().adopt(&name, adoption.file.as_deref(), &identity.actor()).await?;
-    look(&app, &name, identity.role)
+    look(&app, &name, identity.role).await
 }
 
 /// Removes the plugin's database on the PostgreSQL server with everything in it, for good. Nothing else ever does. Refused while
@@ -139,18 +144,19 @@ pub(super) async fn drop_database(
     Path(name): Path<String>,
 ) -> Answer<Json<Plugin>> {
     app.host().drop_database(&name, &identity.actor()).await?;
-    look(&app, &name, identity.role)
+    look(&app, &name, identity.role).await
 }
 
-fn look(app: &App, name: &str, role: Role) -> Answer<Json<Plugin>> {
+/// A plugin as it is now.
+pub(super) async fn look(app: &App, name: &str, role: Role) -> Answer<Json<Plugin>> {
     let snapshot = app.host().plugin(name);
     let snapshot = snapshot.ok_or_else(|| {
         Failure::not_found(format!("there is no plugin named {name:?}")).hint("GET /api/plugins lists all")
     })?;
-    Ok(Json(plugin(app, &snapshot, role)))
+    Ok(Json(plugin(app, &snapshot, role, deliveries::progress(app, name).await)))
 }
 
-fn plugin(app: &App, snapshot: &PluginSnapshot, role: Role) -> Plugin {
+fn plugin(app: &App, snapshot: &PluginSnapshot, role: Role, deliveries: Option<DeliveryProgress>) -> Plugin {
     let manifest = snapshot.manifest.as_deref();
     Plugin {
         name: snapshot.name.clone(),
@@ -170,6 +176,7 @@ fn plugin(app: &App, snapshot: &PluginSnapshot, role: Role) -> Plugin {
         pid: snapshot.pid,
         containment: snapshot.containment.map(str::to_owned),
         running_since: snapshot.running_since,
+        usage: snapshot.usage.as_ref().map(usage),
         next_start_at: snapshot.next_start_at,
         starts: snapshot.starts,
         crashes: snapshot.crashes,
@@ -180,7 +187,28 @@ fn plugin(app: &App, snapshot: &PluginSnapshot, role: Role) -> Plugin {
             reachable: seen.reachable,
             reason: seen.reason.filter(|_| role == Role::Admin),
         }),
+        deliveries,
         allowed_actions: snapshot.allowed_actions.iter().map(|action| (*action).to_owned()).collect(),
+    }
+}
+
+fn usage(from: &temps_host::usage::Usage) -> Usage {
+    let traffic = &from.traffic;
+    Usage {
+        at: from.at,
+        over_ms: u64::try_from(from.over.as_millis()).unwrap_or(u64::MAX),
+        cpu_percent: from.cpu_percent(),
+        memory_bytes: from.memory_bytes,
+        processes: from.processes,
+        tasks: from.tasks,
+        descriptors: from.descriptors,
+        frames_in: traffic.frames_in,
+        frames_out: traffic.frames_out,
+        frame_bytes_in: traffic.frame_bytes_in,
+        frame_bytes_out: traffic.frame_bytes_out,
+        requests: traffic.requests,
+        body_bytes_in: traffic.body_bytes_in,
+        body_bytes_out: traffic.body_bytes_out,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The chain's statements: the link at the end of a transaction, a stretch of the chain with what lies in it now, and
 //! the cut that retention makes.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use chrono::Utc;
@@ -8,6 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::WriteTx;
+use super::connection;
 use super::journal::{limit_of, time};
 use crate::host::{
     Cell, ChainPage, Cut, FoundLink, Link, Mac, Part, Parts, Rows, RowsDigest, Seal, first_link, next_link,
@@ -72,6 +74,37 @@ impl Chain {
             attempts: rows(conn, &**seal, Part::Attempts, begun.attempts, last.attempts)?,
         };
         insert(conn, &next_link(&**seal, NODE, &before, Utc::now(), last, rows))
+    }
+}
+
+/// The chain of a database that nobody needs to serve: opened for reading alone, its schema left as it is.
+#[derive(Debug)]
+pub struct ChainFile {
+    conn: Connection,
+}
+
+impl ChainFile {
+    /// Opens the database at `path`.
+    ///
+    /// # Errors
+    /// What the database says; a file that is not there is not made.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { conn: connection::open_as_it_is(path)? })
+    }
+
+    /// Name of the node whose chain this is.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        NODE
+    }
+
+    /// As [`AuditStore::audit_chain`](crate::AuditStore::audit_chain).
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn page(&self, seal: &dyn Seal, after: i64, limit: usize) -> Result<ChainPage, StoreError> {
+        let snapshot = self.conn.unchecked_transaction()?;
+        page(&snapshot, seal, after, limit).map_err(|error| error.during("read the audit chain"))
     }
 }
 

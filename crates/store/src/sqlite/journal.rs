@@ -7,6 +7,7 @@ use temps_protocol::PluginEvent;
 use tokio::sync::watch;
 
 use super::{SqliteStore, WriteTx};
+use crate::host::Encoded;
 use crate::{JournalEntry, JournalStore, MAX_PAGE_BYTES, Published, Seq, StoreError};
 
 #[async_trait]
@@ -34,28 +35,6 @@ impl JournalStore for SqliteStore {
     async fn event(&self, id: &str) -> Result<Option<JournalEntry>, StoreError> {
         let id = id.to_owned();
         self.read("look up an event", move |conn| by_id(conn, &id)).await
-    }
-}
-
-/// An event in the form in which the journal holds it, made before the writer's turn.
-pub(crate) struct Encoded {
-    id: String,
-    event_type: String,
-    project_id: Option<i32>,
-    json: String,
-}
-
-impl Encoded {
-    /// Encodes an event. The caller has checked it (`PluginEvent::check`).
-    pub(crate) fn new(event: &PluginEvent) -> Result<Self, StoreError> {
-        let json = serde_json::to_string(event)
-            .map_err(|e| StoreError::Database { action: "encode an event", reason: e.to_string() })?;
-        Ok(Self {
-            id: event.id.clone(),
-            event_type: event.event_type.clone(),
-            project_id: event.project_id,
-            json,
-        })
     }
 }
 
@@ -122,7 +101,16 @@ pub(super) fn by_id(conn: &Connection, id: &str) -> Result<Option<JournalEntry>,
     conn.prepare_cached("SELECT seq, json, published_at FROM journal WHERE id = ?1")?
         .query_row([id], raw)
         .optional()?
-        .map(decode)
+        .map(|(seq, json, published_at)| JournalEntry::decode(seq, json, time(published_at)))
+        .transpose()
+}
+
+/// The event at a place.
+pub(super) fn at(conn: &Connection, seq: Seq) -> Result<Option<JournalEntry>, StoreError> {
+    conn.prepare_cached("SELECT seq, json, published_at FROM journal WHERE seq = ?1")?
+        .query_row([seq], raw)
+        .optional()?
+        .map(|(seq, json, published_at)| JournalEntry::decode(seq, json, time(published_at)))
         .transpose()
 }
 
@@ -137,7 +125,7 @@ fn entries(conn: &Connection, sql: &str, from: Seq, limit: usize) -> Result<Vec<
         if bytes > MAX_PAGE_BYTES && !found.is_empty() {
             break;
         }
-        found.push(decode((seq, json, published_at))?);
+        found.push(JournalEntry::decode(seq, json, time(published_at))?);
     }
     Ok(found)
 }
@@ -149,14 +137,6 @@ pub(super) fn limit_of(limit: usize) -> i64 {
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, String, i64)> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-}
-
-fn decode((seq, json, published_at): (Seq, String, i64)) -> Result<JournalEntry, StoreError> {
-    let event = serde_json::from_str(&json).map_err(|e| StoreError::Database {
-        action: "read an event of the journal",
-        reason: format!("the event at {seq} is damaged: {e}"),
-    })?;
-    Ok(JournalEntry { seq, event, json: json.into(), published_at: time(published_at) })
 }
 
 /// A time as it stands in a column.

@@ -156,9 +156,18 @@ fn run(conn: &Connection, mut queue: mpsc::Receiver<Command>, after: &After) {
                     write.answer(Err(StoreError::Closed));
                 }
             }
+            empty_the_log(conn);
             let _ = done.send(());
             return;
         }
+    }
+}
+
+/// Puts everything into the database's own file, so that a copy of it alone is whole once the program has ended. Nothing is
+/// lost without it: the next opening reads the log.
+fn empty_the_log(conn: &Connection) {
+    if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+        tracing::debug!(%error, "the write-ahead log stays");
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn record(n: usize) -> AuditRecord {
         seq: 0,
         at: Utc::now(),
         kind: "plugin.started".into(),
-        plugin: (n % 2 == 0).then(|| "hello".to_owned()),
+        plugin: n.is_multiple_of(2).then(|| "hello".to_owned()),
         actor: "host".into(),
         detail: json!({"n": n, "text": "grün"}),
     }

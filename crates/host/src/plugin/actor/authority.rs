@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use serde_json::json;
 use temps_store::{GrantRecord, StoreError};
+use tokio::sync::watch;
 
-use super::{Actor, Authority, Version, Wanted};
+use super::{Actor, Authority, Version, Waiting, Wanted};
+use crate::configuration::Injected;
 use crate::grants::{Engine, Grants, Wish, judge};
 use crate::operate::OperateError;
 use crate::plugin::state::Input;
@@ -43,18 +45,25 @@ impl Actor {
         if !verdict.missing.is_empty() {
             return self.hold(version, verdict.missing);
         }
+        if let Err(error) = self.load_config().await {
+            return self.put_off(version, &format!("it could not be taken up: {error}"));
+        }
+        let config = match self.configuration_of(&version.manifest) {
+            Ok(config) => config,
+            Err(problems) => return self.hold_for_settings(version, problems),
+        };
         if let Err(why) = self.database_is_ready(&version).await {
             return self.put_off(version, &format!("its database cannot be had: {why}"));
         }
         match self.accept(&version, verdict.by_default).await {
-            Ok(()) => self.take_up(version),
+            Ok(()) => self.take_up(version, config),
             Err(error) => self.put_off(version, &format!("it could not be taken up: {error}")),
         }
     }
 
     /// Keeps a version to be offered again in a while.
     fn put_off(&mut self, version: Version, why: &str) {
-        self.waiting = Some((version, Vec::new()));
+        self.waiting = Some(Waiting { version, wishes: Vec::new(), settings: Vec::new() });
         self.retry_at = Some(Instant::now() + RETRY_AFTER);
         let note = format!("{why}; it is tried again by itself");
         if self.note.as_ref() != Some(&note) {
@@ -98,8 +107,10 @@ impl Actor {
     /// Offers once more what the store could not take.
     pub(super) async fn offer_again(&mut self) {
         self.retry_at = None;
-        if let Some((version, _)) = self.waiting.take_if(|(_, missing)| missing.is_empty()) {
-            self.offer(version).await;
+        let waits_for_the_store =
+            |waiting: &mut Waiting| waiting.wishes.is_empty() && waiting.settings.is_empty();
+        if let Some(waiting) = self.waiting.take_if(waits_for_the_store) {
+            self.offer(waiting.version).await;
         }
     }
 
@@ -117,7 +128,7 @@ impl Actor {
         let what = texts.join(", ");
         self.audit("plugin.held", "host", json!({"missing": texts, "hash": version.artifact.hash}));
         self.log.say("warn", format!("it waits for an operator to grant: {what}"));
-        self.waiting = Some((version, missing));
+        self.waiting = Some(Waiting { version, wishes: missing, settings: Vec::new() });
         if self.version.is_none() {
             self.give(Input::Held);
         }
@@ -137,15 +148,18 @@ impl Actor {
         Ok(())
     }
 
-    fn take_up(&mut self, version: Version) {
+    fn take_up(&mut self, version: Version, config: Injected) {
         self.waiting = None;
         self.note = None;
         let before = self.version.as_ref().map(|version| version.artifact.hash.clone());
         if before.as_deref() == Some(version.artifact.hash.as_str()) && self.life.start().is_some() {
             // Touched, and still the same program.
             self.version = Some(version);
+            self.injected.send_replace(config);
             return;
         }
+        // A watch of its own: what runs until now must not get what is meant for the next.
+        self.injected = watch::channel(config).0;
         if before.is_some() {
             let detail =
                 json!({"from": before, "to": version.artifact.hash, "version": version.manifest.version});
@@ -251,7 +265,7 @@ impl Actor {
         let before = self.engine();
         self.add(wishes, by).await?;
         match self.waiting.take() {
-            Some((version, _)) => self.offer(version).await,
+            Some(waiting) => self.offer(waiting.version).await,
             None => self.follow_database(before).await,
         }
         Ok(())
@@ -273,7 +287,7 @@ impl Actor {
     pub(super) fn publish_authority(&self) {
         let (granted, missing) = (self.granted.clone(), self.open_wishes());
         self.authority.send_replace(Authority { granted, missing });
-        let versions = self.version.iter().chain(self.waiting.iter().map(|(version, _)| version));
+        let versions = self.version.iter().chain(self.waiting.iter().map(|waiting| &waiting.version));
         let running = self.current.iter().map(|current| &current.context.artifact);
         let artifacts = versions.map(|version| &version.artifact).chain(running);
         self.artifacts.send_replace(artifacts.map(|artifact| artifact.hash.clone()).collect());
@@ -281,7 +295,7 @@ impl Actor {
 
     /// What the version that waits, or else the one that runs, asks for and does not have.
     fn open_wishes(&self) -> Vec<Wish> {
-        let version = self.waiting.as_ref().map(|(version, _)| version).or(self.version.as_ref());
+        let version = self.waiting.as_ref().map(|waiting| &waiting.version).or(self.version.as_ref());
         version.map(|version| crate::grants::ungranted(&version.manifest, &self.granted)).unwrap_or_default()
     }
 }

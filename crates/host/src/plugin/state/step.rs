@@ -256,8 +256,11 @@ impl Turn<'_> {
 
     fn crashed(&mut self, start: Start, up: Duration, why: Option<String>, state: PluginState) {
         self.effects.push(Effect::ReportCrash(start, why, state));
-        let comeback =
-            self.life.history.crashed(self.context.now, up, self.context.jitter, self.context.policy);
+        let Context { now, jitter, policy, .. } = self.context;
+        let comeback = match self.context.on_an_event {
+            true => self.life.history.crashed_on_an_event(now, jitter, policy),
+            false => self.life.history.crashed(now, up, jitter, policy),
+        };
         self.life.stage = match comeback {
             Comeback::Backoff { until } => Stage::Backoff { until },
             Comeback::Quarantine { until } => {

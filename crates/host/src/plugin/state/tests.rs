@@ -19,8 +19,13 @@ impl Driver {
     }
 
     fn give(&mut self, input: Input) -> Vec<Effect> {
-        let context =
-            Context { now: self.now, policy: &self.policy, stop_grace: Duration::from_secs(10), jitter: 0.5 };
+        let context = Context {
+            now: self.now,
+            policy: &self.policy,
+            stop_grace: Duration::from_secs(10),
+            jitter: 0.5,
+            on_an_event: false,
+        };
         let (life, effects) = step(self.life.clone(), input, context);
         self.life = life;
         effects
