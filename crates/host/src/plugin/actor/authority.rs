@@ -264,9 +264,9 @@ impl Actor {
         let wishes = if wishes.is_empty() { self.open_wishes() } else { wishes };
         let before = self.engine();
         self.add(wishes, by).await?;
-        self.follow_database(before).await;
-        if let Some(waiting) = self.waiting.take() {
-            self.offer(waiting.version).await;
+        match self.waiting.take() {
+            Some(waiting) => self.offer(waiting.version).await,
+            None => self.follow_database(before).await,
         }
         Ok(())
     }
