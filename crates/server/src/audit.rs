@@ -2,17 +2,23 @@
 
 use temps_host::audit::{Check, CheckError, TrailFiles, check_offline};
 use temps_store::sqlite::ChainFile;
+use temps_store::{DatabaseAddress, StoreError};
 
 use crate::api::audit::{AuditCheck, AuditCheckState, AuditWrong};
 use crate::config::Config;
 
-/// Verifies the trail from the files alone: the database, the key and the heads. Nothing is written, so it works beside a
+/// Verifies the trail from the files alone: a SQLite database, the key and the heads. Nothing is written, so it works beside a
 /// daemon and after one.
 ///
 /// # Errors
 /// [`CheckError`] when one of them cannot be read.
 pub fn verify_offline(config: &Config) -> Result<AuditCheck, CheckError> {
-    let chain = ChainFile::open(&config.places.database_file())?;
+    let DatabaseAddress::Sqlite(file) = config.database() else {
+        let reason =
+            "the trail is on a database server; ask the daemon (`temps audit verify` without --offline)";
+        return Err(StoreError::BadAddress { reason: reason.to_owned() }.into());
+    };
+    let chain = ChainFile::open(&file)?;
     let files = TrailFiles::of(&config.places.state_dir);
     let check = check_offline(&files, chain.node(), |seal, after, limit| chain.page(&**seal, after, limit))?;
     Ok(report(&check))

@@ -74,6 +74,42 @@ fn what_did_it_use_is_one_command() {
 }
 
 #[test]
+fn what_it_received_and_answered_is_one_command_and_in_the_export_and_in_the_chain() {
+    let daemon = Daemon::start();
+    daemon.wait_for("hello", "running");
+    daemon.json(&["deployment", "report", "--project", "shop", "--state", "succeeded"]);
+    let received = ["delivery", "list", "--plugin", "hello", "--since", "1h"];
+    let page = eventually("the attempt is recorded", || {
+        let page = daemon.json(&received);
+        (!items(&page).is_empty()).then_some(page)
+    });
+    let attempt = &items(&page)[0];
+    assert_eq!((&attempt["plugin"], &attempt["result"]), (&"hello".into(), &"settled".into()), "{attempt}");
+    assert!(attempt["answer"].is_string() && attempt["latency_ms"].is_u64(), "{attempt}");
+    both(&daemon, &received, "deployment.succeeded");
+    assert!(items(&daemon.json(&["delivery", "list", "--plugin", "hello", "--until", "1h"])).is_empty());
+    let exported = daemon.run(&["audit", "export", "--plugin", "hello", "--kind", "delivery.attempt"]);
+    let line: Value = serde_json::from_str(exported.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!(line["detail"]["event_id"], attempt["event_id"], "{exported:?}");
+    let check = daemon.json(&["audit", "verify"]);
+    assert_eq!(check["state"], "intact");
+    assert!(check["attempts"].as_u64().unwrap() >= 1, "{check}");
+    let home = ended(daemon);
+    let mut bytes = std::fs::read(database_of(&home)).unwrap();
+    let id = attempt["event_id"].as_str().unwrap().as_bytes();
+    let places: Vec<_> = bytes.windows(id.len()).enumerate().filter(|(_, window)| *window == id).collect();
+    assert!(!places.is_empty());
+    let places: Vec<_> = places.into_iter().map(|(place, _)| place).collect();
+    for place in places {
+        bytes[place] ^= 1;
+    }
+    std::fs::write(database_of(&home), bytes).unwrap();
+    let found = offline(home.path());
+    assert_eq!(found.code, 6, "{found:?}");
+    assert!(found.json()["wrong"]["message"].as_str().unwrap().contains("delivery attempts"), "{found:?}");
+}
+
+#[test]
 fn entries_are_found_by_who_and_by_event_watched_and_exported() {
     let daemon = Daemon::start();
     let mut tail = Following::start(daemon.command(&[
@@ -109,7 +145,8 @@ fn entries_are_found_by_who_and_by_event_watched_and_exported() {
     let exported = daemon.run(&["audit", "export", "--since", "1h"]);
     assert_eq!(exported.code, 0, "{exported:?}");
     let lines: Vec<Value> = exported.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let places: Vec<_> = lines.iter().map(|line| line["seq"].as_i64().unwrap()).collect();
+    let records = lines.iter().filter(|line| line["kind"] != "delivery.attempt");
+    let places: Vec<_> = records.map(|line| line["seq"].as_i64().unwrap()).collect();
     assert!(places.is_sorted() && places.len() > 5, "{places:?}");
     assert!(lines.iter().any(|line| line["kind"] == "project.created"));
     assert_eq!(

@@ -28,9 +28,10 @@ pub(super) async fn run(store: Arc<dyn HostStore>, audit: Audit, metrics: Metric
 async fn prune(store: &dyn HostStore, audit: &Audit, metrics: &Metrics, retention: Retention) {
     let pruned = store.prune(retention).await;
     if let Ok(pruned) = &pruned
-        && pruned.audit > 0
+        && (pruned.audit > 0 || pruned.attempts > 0)
     {
-        audit.record("audit.pruned", None, "host", json!({"records": pruned.audit}));
+        let detail = json!({"records": pruned.audit, "attempts": pruned.attempts});
+        audit.record("audit.pruned", None, "host", detail);
     }
     match pruned {
         Ok(pruned) if pruned.unsettled > 0 => {

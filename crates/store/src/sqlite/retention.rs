@@ -36,7 +36,12 @@ pub(super) async fn prune(store: &SqliteStore, retention: Retention) -> Result<P
         place = step.next;
     }
     loop {
-        let dropped = store.write("drop old attempts", move |tx| prune_attempts(tx, &retention)).await?;
+        let chain = store.chain.clone();
+        let dropped = store
+            .write("drop old attempts", move |tx| {
+                prune_attempts(tx, chain.seal().map(|seal| &**seal), &retention)
+            })
+            .await?;
         if dropped == 0 {
             break;
         }
@@ -103,7 +108,11 @@ fn prune_journal(tx: &WriteTx<'_>, retention: &Retention, after: Seq) -> Result<
 }
 
 /// Drops attempts from their old end.
-fn prune_attempts(tx: &WriteTx<'_>, retention: &Retention) -> Result<u64, StoreError> {
+fn prune_attempts(
+    tx: &WriteTx<'_>,
+    seal: Option<&dyn Seal>,
+    retention: &Retention,
+) -> Result<u64, StoreError> {
     let since = (retention.now - retention.audit_age).timestamp_micros();
     let kept = i64::try_from(retention.attempts).unwrap_or(i64::MAX);
     let last: Option<i64> = tx
@@ -113,7 +122,13 @@ fn prune_attempts(tx: &WriteTx<'_>, retention: &Retention) -> Result<u64, StoreE
         )?
         .query_row((since, kept, ATTEMPTS_PER_COMMIT), |row| row.get(0))?;
     let Some(last) = last else { return Ok(0) };
-    Ok(tx.prepare_cached("DELETE FROM attempts WHERE id <= ?1")?.execute([last])? as u64)
+    let is_due = |id: Seq| {
+        let sql =
+            "SELECT ended_at < ?1 OR id <= (SELECT max(id) FROM attempts) - ?2 FROM attempts WHERE id = ?3";
+        let due = tx.prepare_cached(sql)?.query_row((since, kept, id), |row| row.get(0)).optional()?;
+        Ok(due.unwrap_or(false))
+    };
+    chain::remove_oldest(tx, seal, Part::Attempts, Due { last, is_due: &is_due })
 }
 
 fn prune_audit(tx: &WriteTx<'_>, seal: Option<&dyn Seal>, retention: &Retention) -> Result<u64, StoreError> {

@@ -89,6 +89,7 @@ keeps! {
     retention_cuts_whole_links_and_what_is_left_verifies,
     retention_during_a_verification_does_not_look_like_a_stranger,
     another_key_and_heads_of_another_chain_are_found,
+    delivery_attempts_are_in_the_chain_and_retention_cuts_them_alone,
     an_entry_comes_back_as_it_was_written_and_its_revision_grows,
     of_many_writers_that_expect_the_same_revision_exactly_one_wins,
     the_quota_holds_while_many_write,

@@ -15,6 +15,7 @@ use temps_store::{
 
 pub(crate) use crate::chain::{
     another_key_and_heads_of_another_chain_are_found,
+    delivery_attempts_are_in_the_chain_and_retention_cuts_them_alone,
     every_commit_of_the_trail_has_a_link_and_the_chain_verifies,
     many_writers_at_the_same_time_make_one_chain, retention_cuts_whole_links_and_what_is_left_verifies,
     retention_during_a_verification_does_not_look_like_a_stranger,
