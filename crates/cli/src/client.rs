@@ -86,6 +86,26 @@ impl Client {
         self.ask(Method::PATCH, path, &(), Some(body)).await
     }
 
+    /// PATCH with a query and a body.
+    pub(crate) async fn patch_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &impl Serialize,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(Method::PATCH, path, query, Some(body)).await
+    }
+
+    /// PUT with a query and a body.
+    pub(crate) async fn put_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &impl Serialize,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(Method::PUT, path, query, Some(body)).await
+    }
+
     /// DELETE that answers with what is left.
     pub(crate) async fn delete<T: DeserializeOwned>(
         &self,

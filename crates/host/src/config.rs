@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::database::DatabaseSettings;
+
 /// Settings of the host. [`HostConfig::for_places`] gives the defaults for a set of directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
@@ -26,6 +28,8 @@ pub struct HostConfig {
     pub restart: RestartPolicy,
     /// Time between two measurements of what a plugin uses.
     pub usage_every: Duration,
+    /// Where plugins' own databases are made.
+    pub databases: DatabaseSettings,
 }
 
 /// What a plugin without declared permissions gets.
@@ -91,6 +95,7 @@ impl HostConfig {
                 half_open_every: Duration::from_secs(600),
             },
             usage_every: Duration::from_secs(30),
+            databases: DatabaseSettings::default(),
         }
     }
 
@@ -121,7 +126,7 @@ impl HostConfig {
         if self.restart.backoff_max < self.restart.backoff_min {
             return Err("restart.backoff_max is shorter than restart.backoff_min".to_owned());
         }
-        Ok(())
+        self.databases.check()
     }
 }
 

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit::{Audit, Check, CheckError, Trail};
 use crate::config::HostConfig;
+use crate::configuration::Vault;
+use crate::database::{DatabaseView, Databases};
 use crate::events::{DeliveryStatus, EventTail, Events};
 use crate::intake::{Intake, Order};
 use crate::metrics::Metrics;
@@ -41,7 +43,9 @@ pub(crate) struct Shared {
     pub(crate) trail: Trail,
     pub(crate) metrics: Metrics,
     pub(crate) places: Arc<Places>,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) launcher: Launcher,
+    pub(crate) databases: Databases,
     pub(crate) log_files: LogFiles,
     pub(crate) shutdown: Shutdown,
 }
@@ -164,6 +168,7 @@ impl PluginHostBuilder {
         let store = self.store.ok_or(BuildError::Missing("a store"))?;
         let config = absolute(config)?;
         config.check().map_err(BuildError::Unusable)?;
+        let databases = Databases::new(&config.databases).map_err(BuildError::Unusable)?;
         // The launcher first: an executable that is none was started once, and must not find the places taken.
         let launcher = Launcher::prepare(config.launcher.as_deref()).await?;
         let places = Arc::new(Places::take(&config)?);
@@ -172,6 +177,7 @@ impl PluginHostBuilder {
         // Before anything is recorded, so that all of it is in the chain.
         let trail = Trail::begin(Arc::clone(&store), places.trail()).await?;
         let audit = Audit::start(Arc::clone(&store));
+        let vault = Arc::new(Vault::at(places.config_key()));
         let shared = Shared {
             config: Arc::new(watch::channel(Arc::new(config)).0),
             platform: Arc::clone(&platform),
@@ -181,7 +187,9 @@ impl PluginHostBuilder {
             trail: trail.clone(),
             metrics: metrics.clone(),
             places,
+            vault,
             launcher,
+            databases,
             log_files: LogFiles::start(),
             shutdown: Shutdown::default(),
         };
@@ -189,6 +197,7 @@ impl PluginHostBuilder {
         shared.tell_what_is_wrong_with_the_trail().await;
         let heads = shared.shutdown.told();
         tokio::spawn(trail.write_heads(heads));
+        shared.shutdown.spawn(crate::storage::sweep(Arc::clone(&store), shared.shutdown.told()));
         let events = Events::start(store, registry.clone(), metrics.clone(), audit);
         let proxy = Proxy::new(registry, platform, metrics);
         let intake = Intake::start(&shared).await?;
@@ -250,6 +259,15 @@ impl PluginHost {
     #[must_use]
     pub fn plugin(&self, name: &str) -> Option<Arc<PluginSnapshot>> {
         Some(self.shared.registry.get(name)?.view.borrow().clone())
+    }
+
+    /// The database of a plugin's own, as it was last seen; `None` for a plugin that needs none, or was granted none.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Option<DatabaseView> {
+        let handle = self.shared.registry.get(name)?;
+        let needs_one = handle.view.borrow().manifest.as_ref().is_some_and(|manifest| manifest.requires_db);
+        let engine = handle.grants.borrow().database.filter(|_| needs_one)?;
+        Some(self.shared.databases.view(name, engine, &self.shared.places.data_path(name)))
     }
 
     /// Whether every task of the host still works. If not, a bug ended one of them, and the log has its panic.
@@ -348,6 +366,10 @@ impl PluginHost {
         if now.plugins_dirs != config.plugins_dirs || now.launcher != config.launcher {
             let why =
                 "the plugins directories and the launcher cannot change while the host runs; restart it";
+            return Err(BuildError::Unusable(why.to_owned()));
+        }
+        if now.databases != config.databases {
+            let why = "plugin_databases cannot change while the host runs; restart it";
             return Err(BuildError::Unusable(why.to_owned()));
         }
         let changed = changed(&now, &config);

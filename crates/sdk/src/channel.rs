@@ -13,26 +13,25 @@ use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use temps_protocol::channel::{Ack, AckStatus};
-use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT};
-use temps_protocol::{ChannelError, HostFrame, Response};
+use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT, MAX_UNACKED_EVENTS};
+use temps_protocol::{Ack, ChannelError, Configuration, HostFrame, Response};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::events::{Done, EventQueue, Outcome};
 use crate::platform::PlatformError;
 
-/// Frames that wait to be written. There are never more questions than may be in flight.
-const OUTGOING_FRAMES: usize = MAX_REQUESTS_IN_FLIGHT;
+/// Frames that wait to be written: as many questions as may be in flight, and acks as a host's window has events.
+const OUTGOING_FRAMES: usize = MAX_REQUESTS_IN_FLIGHT + MAX_UNACKED_EVENTS;
+
+/// How long an ack may wait for room among the outgoing frames. Until then the next event waits.
+const ACK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long one frame may take to be written before the channel counts as lost.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the closing of a channel may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Longest reason of a negative confirmation in bytes. Hosts keep it with the attempt.
-const MAX_REASON_BYTES: usize = 2 * 1024;
 
 /// Frames that are not understood are logged at most this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
@@ -45,6 +44,10 @@ pub(crate) struct Channel {
     state: Mutex<State>,
     /// Counts changes of the state, for those who wait for a channel.
     changes: watch::Sender<u64>,
+    /// The configuration that the host sent last.
+    config: watch::Sender<Option<Configuration>>,
+    /// Connections that are served, until their last frame is written.
+    serving: watch::Sender<usize>,
     in_flight: Semaphore,
     next_id: AtomicU64,
     /// Whether the host asks for a confirmation of each event.
@@ -73,6 +76,8 @@ impl Channel {
         Self {
             state: Mutex::new(State::default()),
             changes: watch::Sender::new(0),
+            serving: watch::Sender::new(0),
+            config: watch::Sender::new(None),
             in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
             next_id: AtomicU64::new(1),
             confirms,
@@ -81,6 +86,11 @@ impl Channel {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.state().link.is_some()
+    }
+
+    /// The configuration that the host sent last.
+    pub(crate) fn config(&self) -> watch::Receiver<Option<Configuration>> {
+        self.config.subscribe()
     }
 
     /// Asks `method` and waits for the answer, all within `limit`.
@@ -138,6 +148,7 @@ impl Channel {
     /// Serves one connection until it is lost, replaced by a newer one, or the plugin ends.
     pub(crate) async fn serve(self: &Arc<Self>, socket: WebSocket, events: &EventQueue) {
         let Some((number, outgoing)) = self.attach() else { return };
+        let _served = Served::begin(&self.serving);
         tracing::debug!(number, "the host made a channel");
         let (mut sink, stream) = socket.split();
         let reason = tokio::select! {
@@ -171,11 +182,15 @@ impl Channel {
         }
     }
 
-    /// Ends the channel and accepts no other.
-    pub(crate) fn close(&self) {
-        let mut state = self.state();
-        state.closed = true;
-        state.link = None;
+    /// Ends the channel and accepts no other; returns once what was to be sent is written, or its time is over.
+    pub(crate) async fn close(&self) {
+        {
+            let mut state = self.state();
+            state.closed = true;
+            state.link = None;
+        }
+        let mut serving = self.serving.subscribe();
+        let _ = timeout(CLOSE_TIMEOUT, serving.wait_for(|serving| *serving == 0)).await;
     }
 
     async fn read(
@@ -193,6 +208,7 @@ impl Channel {
                     Ok(HostFrame::Event { event }) => {
                         let _ = events.push(event, text.len(), self.done(number)).await;
                     }
+                    Ok(HostFrame::Config(config)) => _ = self.config.send_replace(Some(config)),
                     Err(e) => complaints.add(&format!("a frame that cannot be read: {e}")),
                 },
                 // Pings are answered by the WebSocket itself, after everything that came before them was read.
@@ -243,7 +259,8 @@ pub(crate) struct Confirmation {
 }
 
 impl Confirmation {
-    /// Tells the host how the handling of the event `id` ended. Waits for room among the outgoing frames, ten seconds at most.
+    /// Tells the host how the handling of the event `id` ended. Waits for room among the outgoing frames, two seconds at
+    /// most: the host sends again what was not confirmed.
     pub(crate) async fn send(self, id: &str, outcome: Outcome) {
         let outgoing = {
             let state = self.channel.state();
@@ -253,25 +270,14 @@ impl Confirmation {
             tracing::debug!(event_id = id, "the channel was lost before the event could be confirmed");
             return;
         };
-        if timeout(WRITE_TIMEOUT, outgoing.send(ack_frame(id, outcome))).await.is_err() {
+        let outcome = match &outcome {
+            Outcome::Handled => Ok(()),
+            Outcome::Failed(reason) => Err(reason.as_str()),
+        };
+        if timeout(ACK_PATIENCE, outgoing.send(Ack::new(id, outcome).to_json())).await.is_err() {
             tracing::warn!(event_id = id, "the host reads nothing; the event is not confirmed");
         }
     }
-}
-
-/// The frame that confirms an event.
-fn ack_frame(id: &str, outcome: Outcome) -> String {
-    let (status, error) = match outcome {
-        Outcome::Handled => (AckStatus::Ok, None),
-        Outcome::Failed(mut reason) => {
-            reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
-            (AckStatus::Error, Some(reason))
-        }
-    };
-    let ack = Ack { id: id.to_owned(), status, error };
-    let mut frame = serde_json::to_value(ack).unwrap_or_default();
-    frame["type"] = "ack".into();
-    frame.to_string()
 }
 
 async fn write(sink: &mut SplitSink<WebSocket, Message>, mut frames: mpsc::Receiver<String>) -> String {
@@ -283,6 +289,22 @@ async fn write(sink: &mut SplitSink<WebSocket, Message>, mut frames: mpsc::Recei
         }
     }
     "a newer one took its place, or the plugin ends".to_owned()
+}
+
+/// Counts a connection as served while it lives.
+struct Served<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Served<'a> {
+    fn begin(serving: &'a watch::Sender<usize>) -> Self {
+        serving.send_modify(|count| *count += 1);
+        Self(serving)
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// Removes the mark of a question when the one who asked stops waiting, for whatever reason.
@@ -336,24 +358,27 @@ mod tests {
         let (first, mut frames) = channel.attach().unwrap();
         let confirmation = |number| Confirmation { channel: Arc::clone(&channel), number };
         confirmation(first).send("1", Outcome::Handled).await;
-        assert_eq!(frames.recv().await.as_deref(), Some(r#"{"id":"1","status":"ok","type":"ack"}"#));
+        assert_eq!(frames.recv().await.as_deref(), Some(r#"{"type":"ack","id":"1","status":"ok"}"#));
         let (_second, mut frames) = channel.attach().unwrap();
         confirmation(first).send("2", Outcome::Handled).await;
         assert!(frames.try_recv().is_err());
     }
 
-    #[test]
-    fn a_reason_is_cut_where_a_letter_ends() {
-        let frame = ack_frame("1", Outcome::Failed("ü".repeat(MAX_REASON_BYTES)));
-        let ack: Ack = serde_json::from_str(&frame).unwrap();
-        assert_eq!((ack.status, ack.error.unwrap().len()), (AckStatus::Error, MAX_REASON_BYTES));
+    #[tokio::test]
+    async fn a_host_that_takes_no_acks_does_not_hold_the_line_of_events_for_ever() {
+        let channel = Arc::new(Channel::new(true));
+        let (number, _unread) = channel.attach().unwrap();
+        for _ in 0..=OUTGOING_FRAMES {
+            let confirmation = Confirmation { channel: Arc::clone(&channel), number };
+            confirmation.send("1", Outcome::Failed("no".into())).await;
+        }
     }
 
     #[tokio::test]
     async fn after_the_end_no_channel_is_accepted() {
         let channel = Channel::new(false);
         let (_number, mut frames) = channel.attach().unwrap();
-        channel.close();
+        channel.close().await;
         assert_eq!(frames.recv().await, None);
         assert!(channel.attach().is_none());
     }

@@ -70,6 +70,13 @@ pub trait ExternalPlugin: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Runs after the operator changed the configuration; [`PluginContext::config`] has the new one. Changes that come fast
+    /// are told once. It does not run for the configuration that [`on_start`](Self::on_start) finds.
+    fn on_config(&self, ctx: &PluginContext) -> impl Future<Output = ()> + Send {
+        let _ = ctx;
+        async {}
+    }
+
     /// Runs once before the plugin ends, after the events that it still had were handled. Together they have 8 s.
     fn on_shutdown(&self, ctx: &PluginContext) -> impl Future<Output = ()> + Send {
         let _ = ctx;
@@ -102,6 +109,7 @@ pub(crate) trait AnyPlugin: Send + Sync {
         event: PluginEvent,
     ) -> BoxFuture<'a, Result<(), BoxError>>;
     fn on_start<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, Result<(), BoxError>>;
+    fn on_config<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, ()>;
     fn on_shutdown<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, ()>;
     fn ui_assets(&self) -> Option<&'static Dir<'static>>;
     fn openapi(&self) -> Option<Value>;
@@ -130,6 +138,10 @@ impl<P: ExternalPlugin> AnyPlugin for P {
 
     fn on_start<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, Result<(), BoxError>> {
         Box::pin(ExternalPlugin::on_start(self, ctx))
+    }
+
+    fn on_config<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, ()> {
+        Box::pin(ExternalPlugin::on_config(self, ctx))
     }
 
     fn on_shutdown<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, ()> {

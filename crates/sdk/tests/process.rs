@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use temps_plugin_sdk::protocol::channel::AckStatus;
-use temps_plugin_sdk::protocol::{Feature, PluginEvent};
+use temps_plugin_sdk::protocol::{Ack, Feature, PluginEvent};
 use temps_plugin_sdk::testing::{PluginProcess, TestError, TestHost};
 use temps_testkit::binaries::built_example;
 
@@ -168,6 +168,21 @@ async fn a_panic_or_an_error_in_a_handler_is_told_and_the_plugin_goes_on() {
     }
     assert_eq!(plugin.post_event(event("test.note")).await.unwrap().status(), 200);
     plugin.logged(r#""message":"panic: as ordered""#).await.unwrap();
+}
+
+#[tokio::test]
+async fn at_the_end_events_that_wait_are_handled_and_acked_before_the_channel_closes() {
+    let builder = PluginProcess::builder(unquiet()).environment("TEMPS_FEATURES", "ack,reconnect");
+    let mut plugin = builder.start().await.unwrap();
+    let events: Vec<_> = ["test.slow"; 3].into_iter().chain(["test.note"; 61]).map(event).collect();
+    for event in &events {
+        plugin.send_event(event.clone()).await.unwrap();
+    }
+    assert!(plugin.terminate().await.unwrap().success());
+    for event in &events {
+        assert_eq!(plugin.ack().await.unwrap(), Ack::new(&event.id, Ok(())));
+    }
+    assert!(plugin.ack().await.is_err());
 }
 
 #[tokio::test]

@@ -227,6 +227,7 @@ impl ServerHandle {
             ("node", new.node != old.node),
             ("plugins_dirs", new.places.plugins_dirs != old.places.plugins_dirs),
             ("launcher", new.launcher != old.launcher),
+            ("plugin_databases", new.databases != old.databases),
         ];
         report.needs_restart =
             fixed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
@@ -235,6 +236,7 @@ impl ServerHandle {
         new.node = old.node.clone();
         new.places = old.places.clone();
         new.launcher = old.launcher.clone();
+        new.databases = old.databases.clone();
         new.demo = old.demo;
         let live = [
             ("public_url", new.public_url != old.public_url),

@@ -10,6 +10,7 @@ mod address;
 mod host;
 mod open;
 mod platform;
+pub mod plugin_databases;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod sqlite;

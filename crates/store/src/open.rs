@@ -37,9 +37,43 @@ pub async fn open(address: &DatabaseAddress, node: &str) -> Result<Arc<dyn Store
         #[cfg(not(feature = "postgres"))]
         DatabaseAddress::Postgres(_) => {
             let _ = node;
-            Err(StoreError::BadAddress {
-                reason: "this temps was built without PostgreSQL; build it with feature `postgres`".into(),
-            })
+            Err(without_postgres())
         }
+    }
+}
+
+/// What an operator wants to know of a database before trusting it with events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// The engine with its version.
+    pub engine: String,
+    /// Whether the connection is encrypted; `None` where there is none.
+    pub encrypted: Option<bool>,
+    /// For each door its schema's version in the database (0 before the first start) and in this program.
+    pub schema: Vec<(&'static str, u32, u32)>,
+    /// What an operator should change, each with why.
+    pub warnings: Vec<String>,
+}
+
+/// Looks at a database, and changes nothing: a server is asked, a file is not opened beside the daemon that works on it.
+///
+/// # Errors
+/// What the engine says.
+pub async fn check(address: &DatabaseAddress) -> Result<Health, StoreError> {
+    match address {
+        DatabaseAddress::Sqlite(_) => {
+            Ok(Health { engine: "SQLite".into(), encrypted: None, schema: Vec::new(), warnings: Vec::new() })
+        }
+        #[cfg(feature = "postgres")]
+        DatabaseAddress::Postgres(url) => crate::postgres::check(url).await,
+        #[cfg(not(feature = "postgres"))]
+        DatabaseAddress::Postgres(_) => Err(without_postgres()),
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+fn without_postgres() -> StoreError {
+    StoreError::BadAddress {
+        reason: "this temps was built without PostgreSQL; build it with feature `postgres`".into(),
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Every state that is shown is the daemon's measured one; nothing is concluded here.
 
+mod config;
 mod grants;
+mod kv;
 mod logs;
 mod usage;
 
@@ -10,7 +12,7 @@ use clap::Subcommand;
 use serde_json::json;
 use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
-use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, Usage};
+use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
 
 use crate::audit::words::bytes;
 use crate::client::Client;
@@ -62,6 +64,20 @@ pub(crate) enum Command {
         #[command(flatten)]
         grants: grants::Named,
     },
+    /// Show and change a plugin's settings
+    #[command(subcommand)]
+    Config(config::Command),
+    /// See and clear what a plugin keeps in its key-value storage
+    #[command(subcommand)]
+    Kv(kv::Command),
+    /// Remove a plugin's database on the PostgreSQL server with everything in it, for good
+    DropDatabase {
+        #[command(flatten)]
+        name: Name,
+        /// Say that it is meant: what is in the database cannot be brought back
+        #[arg(long)]
+        yes: bool,
+    },
     /// Give a plugin's name, data and grants to another file that claims the name
     Adopt {
         #[command(flatten)]
@@ -100,6 +116,18 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
             return output.data(&plugin, stands);
         }
         Command::Usage(arguments) => return usage::run(arguments, client, output).await,
+        Command::Config(command) => return config::run(command, client, output).await,
+        Command::Kv(command) => return kv::run(command, client, output).await,
+        Command::DropDatabase { name: Name { name }, yes: false } => {
+            return Err(Failure::usage(format!(
+                "this removes everything in the database of {name}, for good"
+            ))
+            .hint(format!("temps plugin drop-database {name} --yes")));
+        }
+        Command::DropDatabase { name: Name { name }, .. } => {
+            let plugin: Plugin = client.delete(&["api", "plugins", &name, "database"], &json!({})).await?;
+            return output.data(&plugin, |plugin| plain(&format!("the database of {} is gone", plugin.name)));
+        }
         Command::Logs(arguments) => return logs::run(arguments, client, output).await,
         Command::Grants(Name { name }) => return grants::show(&name, client, output).await,
         Command::Grant { name, grants } => return grants::grant(&name.name, &grants, client, output).await,
@@ -178,6 +206,7 @@ fn one(plugin: &Plugin) -> String {
         ("crashes", Some(plugin.crashes.to_string())),
         ("file", Some(plugin.file.clone())),
         ("sha-256", plugin.hash.clone()),
+        ("database", plugin.database.as_ref().map(database)),
         ("can be done now", list(&plugin.allowed_actions)),
     ]);
     if let Some(deliveries) = &plugin.deliveries {
@@ -200,6 +229,16 @@ fn uses(usage: &Usage) -> String {
         shown(usage.descriptors),
         time(usage.at)
     )
+}
+
+fn database(database: &PluginDatabase) -> String {
+    let state = match (database.reachable, &database.reason) {
+        (Some(true), _) => "can be reached".to_owned(),
+        (Some(false), Some(reason)) => format!("cannot be reached: {reason}"),
+        (Some(false), None) => "cannot be reached".to_owned(),
+        (None, _) => "not tried yet".to_owned(),
+    };
+    plain(&format!("{}, {}; {state}", database.engine, database.place))
 }
 
 /// How far it is with its events.

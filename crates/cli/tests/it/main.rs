@@ -2,6 +2,8 @@
 
 mod audit;
 mod commands;
+mod databases;
 mod endings;
 mod plugins;
 mod serving;
+mod settings;

@@ -63,6 +63,64 @@ fn an_event_reaches_the_plugin_and_shows_in_logs_and_deliveries() {
 }
 
 #[test]
+fn deliveries_are_shown_repaired_paused_and_replayed() {
+    let daemon = Daemon::start();
+    daemon.wait_for("hello", "running");
+    let since = chrono::Utc::now().to_rfc3339();
+    let published = daemon.json(&["event", "publish", "deployment.ready", "--data", "{}"]);
+    let (id, seq) = (published["id"].as_str().unwrap(), published["seq"].to_string());
+    let settled = |times: usize| {
+        eventually("the delivery is settled", || {
+            let shown = daemon.run(&["--json", "delivery", "show", &seq, "--plugin", "hello"]);
+            let shown: serde_json::Value = serde_json::from_str(&shown.stdout).ok()?;
+            let attempts = shown["attempts"].as_array()?.len();
+            (attempts == times && shown["delivery"]["state"] == "settled").then_some(shown)
+        })
+    };
+    assert_eq!(settled(1)["delivery"]["event_id"], id);
+    both(&daemon, &["delivery", "show", id], "settled");
+
+    // What did it receive and answer between two times?
+    let until = (chrono::Utc::now() + chrono::Duration::seconds(1)).to_rfc3339();
+    let asked = ["delivery", "list", "--plugin", "hello", "--since", &since, "--until", &until];
+    let attempts = daemon.json(&asked);
+    assert_eq!(attempts["items"][0]["event_id"], id);
+    assert!(attempts["items"][0]["answer"].is_string(), "{attempts}");
+    both(&daemon, &asked, id);
+
+    let again = daemon.json(&["delivery", "redeliver", "hello", id]);
+    assert_eq!(again["attempts"].as_array().unwrap().len(), 1);
+    settled(2);
+
+    let paused = daemon.json(&["delivery", "pause", "hello", "--reason", "to look at it"]);
+    assert_eq!(paused["deliveries"]["paused"]["reason"], "to look at it");
+    both(&daemon, &["plugin", "info", "hello"], "to look at it");
+    both(&daemon, &["plugin", "list"], "to look at it");
+    let replayed = daemon.json(&["event", "replay", "--plugin", "hello", "--from-seq", &seq]);
+    assert!(replayed["changed"].as_u64().unwrap() >= 1, "{replayed}");
+    let resumed = daemon.json(&["delivery", "resume", "hello"]);
+    assert!(resumed["deliveries"]["paused"].is_null(), "{resumed}");
+    settled(3);
+
+    let not_paused = daemon.run(&["delivery", "resume", "hello"]);
+    assert!(not_paused.code != 0 && not_paused.stderr.contains("are not paused"), "{}", not_paused.stderr);
+    let nothing = daemon.run(&["delivery", "discard", "hello", id]);
+    assert!(nothing.code != 0 && nothing.stderr.contains("nothing to discard"), "{}", nothing.stderr);
+    assert_eq!(daemon.json(&["delivery", "redeliver", "hello", "--all-dead"])["changed"], 0);
+    assert_eq!(daemon.json(&["delivery", "discard", "hello", "--all-dead"])["changed"], 0);
+    assert_eq!(daemon.run(&["delivery", "redeliver", "hello"]).code, 2, "nothing was named");
+    assert_eq!(daemon.run(&["event", "replay", "--plugin", "hello"]).code, 2, "no beginning was named");
+    let unknown = daemon.run(&["delivery", "pause", "nobody"]);
+    assert!(unknown.stderr.contains("there is no plugin named"), "{}", unknown.stderr);
+    let kinds = daemon.json(&["audit", "--plugin", "hello", "--kind", "deliveries.*"]);
+    let kinds: Vec<_> =
+        kinds["items"].as_array().unwrap().iter().map(|entry| entry["kind"].clone()).collect();
+    let expected = ["redelivered", "resumed", "replayed", "paused", "redelivered"]
+        .map(|kind| format!("deliveries.{kind}"));
+    assert!(kinds.len() >= 4, "{kinds:?} instead of {expected:?}");
+}
+
+#[test]
 fn the_program_launches_plugins_and_takes_them_with_it_when_it_is_killed() {
     let mut daemon = Daemon::start();
     let pid = daemon.wait_for("hello", "running")["pid"].as_u64().unwrap();

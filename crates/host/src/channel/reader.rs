@@ -11,13 +11,13 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use temps_protocol::channel::FrameProblem;
-use temps_protocol::data::Method;
 use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT, REQUEST_TIMEOUT};
 use temps_protocol::{Ack, ChannelError, ErrorCode, HostFrame, PluginFrame, Request};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::calls::{self, Call};
 use super::methods::{self, Denied, Refusal};
 use super::session::{Context, Socket, lost};
 use super::tally::{Brake, Tally};
@@ -29,7 +29,7 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 struct Answer {
     id: Value,
     /// The method that was asked for; `None` when there is no such method.
-    method: Option<Method>,
+    method: Option<&'static str>,
     outcome: Result<Box<RawValue>, Refusal>,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Reader {
     failed: Tally,
     denied: HashMap<Denied, Tally>,
     /// By method and code, both of closed lists, so it stays small.
-    calls_failed: HashMap<(Option<Method>, ErrorCode), Tally>,
+    calls_failed: HashMap<(Option<&'static str>, ErrorCode), Tally>,
     brake: Brake,
     pause_until: Option<Instant>,
 }
@@ -56,6 +56,9 @@ const MAX_DENIALS_TOLD: usize = 100;
 /// Acks that are looked at for each event that was sent. An event needs one; what a plugin says twice is looked at, what it
 /// says without end is not.
 const ACKS_PER_EVENT: u64 = 2;
+
+/// Acks beyond that which are looked at, so that a few mistakes do not cost a plugin the acks that it means.
+const SPARE_ACKS: u64 = 64;
 
 impl Reader {
     pub(super) fn new(
@@ -165,7 +168,7 @@ impl Reader {
         }
         self.acked += 1;
         let events = self.context.events.load(Ordering::Relaxed);
-        if self.acked > events.saturating_mul(ACKS_PER_EVENT) {
+        if self.acked > events.saturating_mul(ACKS_PER_EVENT) + SPARE_ACKS {
             return self.ignore("an ack of an event that was not sent");
         }
         if self.acks.try_send(ack).is_err() {
@@ -174,14 +177,14 @@ impl Reader {
     }
 
     async fn take_request(&mut self, request: Request) {
-        let method = Method::parse(&request.method);
+        let method = calls::known(&request.method);
         if self.in_flight.len() >= MAX_REQUESTS_IN_FLIGHT {
             self.brake();
             let message = format!("{MAX_REQUESTS_IN_FLIGHT} requests are in flight; wait for an answer");
             let refusal = methods::plain(ErrorCode::Busy, message);
             return self.answer(Answer { id: request.id, method, outcome: Err(refusal) }).await;
         }
-        let read = methods::read(&request.method, &request.params, &self.context.spec.grants.borrow());
+        let read = calls::read(&request.method, &request.params, &self.context.spec.grants.borrow());
         match read {
             Err(refusal) => {
                 self.brake();
@@ -210,7 +213,7 @@ impl Reader {
             let message = format!("the answer has more than {MAX_FRAME_BYTES} bytes; ask for less at once");
             code = Some(ErrorCode::Internal);
             self.tell_call_failed(method, ErrorCode::Internal);
-            let error = ChannelError { code: ErrorCode::Internal, message };
+            let error = ChannelError::new(ErrorCode::Internal, message);
             // An id so long that not even this fits was part of a frame of almost the largest size.
             let id = if id.to_string().len() > MAX_FRAME_BYTES / 2 { Value::Null } else { id };
             frame = HostFrame::response_json(&id, &Err(error));
@@ -242,9 +245,9 @@ impl Reader {
         }
     }
 
-    /// Records a call that failed. That something does not exist is an answer and no failure.
-    fn tell_call_failed(&mut self, method: Option<Method>, code: ErrorCode) {
-        if code == ErrorCode::NotFound {
+    /// Records a call that failed. That something does not exist, or that another write was faster, is an answer and no failure.
+    fn tell_call_failed(&mut self, method: Option<&'static str>, code: ErrorCode) {
+        if matches!(code, ErrorCode::NotFound | ErrorCode::Conflict) {
             return;
         }
         if let Some(count) = self.calls_failed.entry((method, code)).or_default().count(Instant::now()) {
@@ -253,9 +256,9 @@ impl Reader {
     }
 
     /// Neither the parameters nor the name of an unknown method are recorded: the plugin chose them, and may put secrets there.
-    fn record_failed(&self, method: Option<Method>, code: ErrorCode, count: u64) {
+    fn record_failed(&self, method: Option<&'static str>, code: ErrorCode, count: u64) {
         let spec = &self.context.spec;
-        let detail = serde_json::json!({ "method": method.map(Method::as_str), "code": code.as_str(), "count": count });
+        let detail = serde_json::json!({ "method": method, "code": code.as_str(), "count": count });
         let actor = format!("plugin:{}", spec.name);
         spec.audit.record("plugin.call_failed", Some(spec.name.as_str()), &actor, detail);
     }
@@ -306,17 +309,17 @@ impl Reader {
     }
 }
 
-/// Works on one granted request: asks the platform, within the time that a request has.
-async fn work(context: Arc<Context>, id: Value, call: methods::Call) -> Answer {
-    let spec = &context.spec;
-    let asked = AssertUnwindSafe(methods::carry_out(call, &*spec.platform, &spec.grants)).catch_unwind();
+/// Works on one granted request: asks the platform or the store, within the time that a request has.
+async fn work(context: Arc<Context>, id: Value, call: Call) -> Answer {
+    let method = call.method();
+    let asked = AssertUnwindSafe(calls::carry_out(call, &context.spec)).catch_unwind();
     let outcome = match timeout(REQUEST_TIMEOUT, asked).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(methods::internal(format!("the platform panicked in {}", call.method().as_str()))),
+        Ok(Err(_)) => Err(methods::internal(format!("the platform panicked in {method}"))),
         Err(_) => {
             let message = format!("the platform did not answer within {} s", REQUEST_TIMEOUT.as_secs());
             Err(methods::plain(ErrorCode::Timeout, message))
         }
     };
-    Answer { id, method: Some(call.method()), outcome }
+    Answer { id, method: Some(method), outcome }
 }

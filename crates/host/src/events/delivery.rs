@@ -201,8 +201,12 @@ impl Delivery {
     }
 
     async fn try_load(&mut self, strict: bool) -> Result<(), StoreError> {
-        if self.loaded && !self.account.flush().await {
-            return Err(StoreError::Closed);
+        // A task for this name that ended a moment ago may have noted what is not written yet.
+        if !self.account.flush().await {
+            return Err(StoreError::Database {
+                action: "record deliveries",
+                reason: "those before the ones to be read are not written yet".into(),
+            });
         }
         let store = &self.tools.store.0;
         let cursor = match store.cursor(&self.name).await? {

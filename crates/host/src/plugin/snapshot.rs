@@ -123,6 +123,7 @@ pub struct PluginSnapshot {
     pub crashes: u64,
     /// How the last start ended, if it crashed.
     pub last_crash: Option<CrashReport>,
-    /// What an operator may do now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `adopt`.
+    /// What an operator may do now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `configure`,
+    /// `adopt`.
     pub allowed_actions: Vec<&'static str>,
 }

@@ -55,9 +55,11 @@ pub struct Plugin {
     pub crashes: u64,
     /// How the last start ended, if it crashed.
     pub last_crash: Option<Crash>,
+    /// The database of its own; `null` for a plugin that needs none, or was granted none.
+    pub database: Option<PluginDatabase>,
     /// How far it is with its events; `null` for a file that is no plugin (yet), and when it cannot be measured.
     pub deliveries: Option<DeliveryProgress>,
-    /// What can be done now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `adopt`.
+    /// What can be done now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `configure`, `adopt`.
     pub allowed_actions: Vec<String>,
 }
 
@@ -92,6 +94,19 @@ pub struct Usage {
     pub body_bytes_in: u64,
     /// Bytes of bodies from it.
     pub body_bytes_out: u64,
+}
+
+/// The database of a plugin's own, as it was last seen. It never holds a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginDatabase {
+    /// `sqlite` or `postgres`.
+    pub engine: String,
+    /// The file, or the database's name and the server's place.
+    pub place: String,
+    /// Whether it can be reached; `null` while that was not tried.
+    pub reachable: Option<bool>,
+    /// Why not; for admins.
+    pub reason: Option<String>,
 }
 
 /// How a start of a plugin ended.

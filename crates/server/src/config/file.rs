@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use temps_host::secrets::Secret;
 
 use super::{Config, ConfigError, parse_grants_default, parse_listen};
 
@@ -31,6 +32,7 @@ struct File {
     stop: Stop,
     probe: Probe,
     usage: Usage,
+    plugin_databases: PluginDatabases,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,6 +85,23 @@ struct Probe {
     timeout: Option<Span>,
     give_up_after: Option<Span>,
     healthy_for: Option<Span>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PluginDatabases {
+    postgres_url: Option<String>,
+    prefix: Option<String>,
+    connections: Option<u32>,
+    statement_timeout: Option<Span>,
+    isolate: Option<bool>,
+}
+
+impl fmt::Debug for PluginDatabases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL holds a password.
+        f.debug_struct("PluginDatabases").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
 }
 
 /// Reads the file of `config.places` into `config`. A file that does not exist says nothing, unless it must exist.
@@ -142,6 +161,12 @@ impl File {
         set_span(&mut config.probe.timeout, self.probe.timeout);
         set_span(&mut config.probe.give_up_after, self.probe.give_up_after);
         set_span(&mut config.probe.healthy_for, self.probe.healthy_for);
+        let databases = self.plugin_databases;
+        set(&mut config.databases.postgres_url, databases.postgres_url.map(|url| Some(Secret::new(url))));
+        set(&mut config.databases.prefix, databases.prefix);
+        set(&mut config.databases.connections, databases.connections);
+        set_span(&mut config.databases.statement_timeout, databases.statement_timeout);
+        set(&mut config.databases.isolate, databases.isolate);
     }
 }
 
@@ -330,6 +355,12 @@ mod tests {
             timeout = "3s"
             give_up_after = "1m"
             healthy_for = "5s"
+            [plugin_databases]
+            postgres_url = "postgres://admin:hunter2@localhost/"
+            prefix = "here_"
+            connections = 4
+            statement_timeout = "9s"
+            isolate = false
             "#,
         )
         .unwrap();
@@ -349,6 +380,10 @@ mod tests {
             config.database().to_string(),
             "postgres://temps:***@db.example.com/temps?sslmode=verify-full"
         );
+        assert_eq!((config.databases.prefix.as_str(), config.databases.connections), ("here_", 4));
+        assert_eq!(config.databases.statement_timeout, Duration::from_secs(9));
+        assert!(!config.databases.isolate);
+        assert!(config.databases.postgres_url.is_some() && !format!("{config:?}").contains("hunter2"));
         assert_ne!(before, format!("{config:?}"));
     }
 }

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use temps_host::HostConfig;
 use temps_host::config::{GrantsDefault, HealthPolicy, RestartPolicy};
+use temps_host::database::DatabaseSettings;
+use temps_host::secrets::Secret;
 use temps_store::DatabaseAddress;
 
 pub use places::Places;
@@ -53,6 +55,8 @@ pub struct Config {
     pub health: HealthPolicy,
     /// How a crashed plugin comes back.
     pub restart: RestartPolicy,
+    /// Where plugins' own databases are made.
+    pub databases: DatabaseSettings,
     /// How deployments are probed.
     pub probe: ProbePolicy,
     /// Executable that answers as a launcher; `None` for the running program.
@@ -164,7 +168,8 @@ impl Config {
     ///
     /// Variables: `TEMPS_HOME` (all places below one directory), `TEMPS_CONFIG` (the file), `TEMPS_LISTEN`, `TEMPS_PUBLIC_URL`,
     /// `TEMPS_ALLOWED_HOSTS` and `TEMPS_PLUGINS_DIRS` (separated by commas and colons), `TEMPS_GRANTS_DEFAULT`, `TEMPS_LAUNCHER`,
-    /// `TEMPS_DATABASE` or `TEMPS_DATABASE_FILE` (an address, or a file that holds it), `TEMPS_NODE`.
+    /// `TEMPS_DATABASE` or `TEMPS_DATABASE_FILE` (an address, or a file that holds it), `TEMPS_NODE`,
+    /// `TEMPS_PLUGIN_DATABASES_URL` (the PostgreSQL server for plugins' databases).
     ///
     /// # Errors
     /// [`ConfigError`] names the first mistake.
@@ -201,6 +206,7 @@ impl Config {
             usage_every: host.usage_every,
             health: host.health,
             restart: host.restart,
+            databases: host.databases,
             probe: ProbePolicy::default(),
             launcher: None,
             demo: false,
@@ -237,6 +243,7 @@ impl Config {
         host.health = self.health;
         host.restart = self.restart;
         host.usage_every = self.usage_every;
+        host.databases = self.databases.clone();
         host
     }
 
@@ -276,6 +283,9 @@ impl Config {
         if let Some(text) = env.get("TEMPS_GRANTS_DEFAULT") {
             self.grants_default =
                 parse_grants_default(text).map_err(|message| wrong("TEMPS_GRANTS_DEFAULT", message))?;
+        }
+        if let Some(text) = env.get("TEMPS_PLUGIN_DATABASES_URL") {
+            self.databases.postgres_url = Some(Secret::new(text.clone()));
         }
         if let Some(text) = env.get("TEMPS_LAUNCHER") {
             self.launcher = Some(PathBuf::from(text));
@@ -320,6 +330,7 @@ impl Config {
         if self.restart.backoff_min > self.restart.backoff_max {
             return Err(wrong("restart.backoff_min", "is longer than restart.backoff_max".into()));
         }
+        self.databases.check().map_err(|message| wrong("plugin_databases", message))?;
         if self.probe.healthy_for >= self.probe.give_up_after {
             return Err(wrong("probe.healthy_for", "must be shorter than probe.give_up_after".into()));
         }

@@ -6,34 +6,21 @@ use tokio::time::Instant;
 
 use super::connection::{Conn, Connector};
 use super::{MAX_CONNECTIONS, migrations};
-use crate::{PostgresUrl, StoreError};
-
-/// What was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
-    /// The server's version, as it says it.
-    pub version: String,
-    /// Whether the connection is encrypted.
-    pub encrypted: bool,
-    /// For each door its schema's version in the database (0 before the first start) and in this program.
-    pub schema: Vec<(&'static str, u32, u32)>,
-    /// What an operator should change, each with why.
-    pub warnings: Vec<String>,
-}
+use crate::{Health, PostgresUrl, StoreError};
 
 /// Connects once and looks.
 ///
 /// # Errors
 /// [`StoreError`] when the server cannot be reached or refuses.
-pub async fn check(url: &PostgresUrl) -> Result<Health, StoreError> {
+pub(crate) async fn check(url: &PostgresUrl) -> Result<Health, StoreError> {
     let (head, _) = watch::channel(0);
     let conn = Connector::new(url, "doctor", head)?.connect(Instant::now()).await?;
     let sql = "SELECT current_setting('server_version'),
         coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), FALSE)";
     let row = conn.one(sql, &[]).await?;
     Ok(Health {
-        version: row.try_get(0)?,
-        encrypted: row.try_get(1)?,
+        engine: format!("PostgreSQL {}", row.try_get::<_, &str>(0)?),
+        encrypted: Some(row.try_get(1)?),
         schema: migrations::versions(&conn).await?,
         warnings: warnings(&conn).await?,
     })

@@ -40,7 +40,7 @@ use crate::{PostgresUrl, Seq, Store, StoreError};
 use chain::Chain;
 use changes::Changes;
 use connection::{Connector, REACH_TIMEOUT};
-pub use health::*;
+pub(crate) use health::check;
 use journal::Publishes;
 use lane::Lane;
 use pool::{On, Pool};

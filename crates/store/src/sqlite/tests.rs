@@ -226,3 +226,54 @@ async fn a_damaged_database_is_named_as_such_and_left_as_it_is() {
     assert_eq!(std::fs::read(&path).unwrap()[PAGE..], damaged[PAGE..]);
     store.close().await;
 }
+
+#[tokio::test]
+async fn what_the_first_schema_held_of_deliveries_is_kept_as_attempts_and_open_deliveries() {
+    use crate::{AttemptFilter, AttemptResult, DeliveryFilter, DeliveryState, DeliveryStore, Via};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("temps.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("../../migrations/host/0001_begin.sql")).unwrap();
+    old.execute_batch(
+        "CREATE TABLE schema_versions (door TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;
+         INSERT INTO schema_versions VALUES ('host', 1);
+         INSERT INTO journal VALUES (1, 'a', 'x.y', 7, 1000000, 2, '{}'), (2, 'b', 'x.y', NULL, 2000000, 4, '{}'),
+                                    (3, 'c', 'x.z', NULL, 3000000, 6, '{}');
+         INSERT INTO deliveries VALUES ('p', 0, 'gone', 1, 1, 'http', 'answered 200', 500000, 600000, 100),
+                                       ('p', 1, 'a', 1, 2, 'http', 'answered 204', 1500000, 1600000, 100),
+                                       ('p', 2, 'b', 3, 3, 'channel', 'plugin_crashed', 2500000, 2600000, NULL),
+                                       ('p', 3, 'c', 2, 1, 'http', 'answered 500: no', 3500000, NULL, NULL),
+                                       ('q', 3, 'c', 0, 1, 'channel', 'sent, and not read yet', 3500000, NULL, NULL);
+         INSERT INTO cursors VALUES ('p', 2);",
+    )
+    .unwrap();
+    drop(old);
+    let store = SqliteStore::open(&path).unwrap();
+    let attempts = store.attempts(AttemptFilter { limit: 10, ..AttemptFilter::default() }).await.unwrap();
+    let told: Vec<_> =
+        attempts.iter().map(|a| (&*a.event_id, &*a.event_type, a.attempt, a.result, a.via)).collect();
+    assert_eq!(
+        told,
+        [
+            ("gone", "", 1, AttemptResult::Settled, Via::Http),
+            ("a", "x.y", 2, AttemptResult::Settled, Via::Http),
+            ("b", "x.y", 3, AttemptResult::Dead, Via::Channel),
+            ("c", "x.z", 1, AttemptResult::Failed, Via::Http),
+        ]
+    );
+    let open = DeliveryFilter { limit: 10, ..DeliveryFilter::default() };
+    let open =
+        store.deliveries(open).await.unwrap().into_iter().filter(|d| d.state != DeliveryState::Settled);
+    let told: Vec<_> = open
+        .map(|d| (d.plugin, d.event_id, d.state, d.attempts, d.crashes, d.next_attempt_at.is_some()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("p".into(), "b".into(), DeliveryState::Dead, 3, 3, false),
+            ("p".into(), "c".into(), DeliveryState::Retrying, 1, 0, true),
+            ("q".into(), "c".into(), DeliveryState::Sent, 0, 0, false),
+        ]
+    );
+    assert_eq!(store.cursor("p").await.unwrap(), Some(2));
+}

@@ -82,6 +82,7 @@ keeps! {
     wire_ids_are_made_once_and_lead_back,
     retention_drops_what_is_old_and_says_what_was_not_settled,
     retention_drops_what_is_too_much_and_places_are_never_given_again,
+    retention_keeps_what_is_being_retried_up_to_twice_the_size_and_drops_attempts_from_their_old_end,
     every_commit_of_the_trail_has_a_link_and_the_chain_verifies,
     many_writers_at_the_same_time_make_one_chain,
     what_was_there_before_the_chain_is_said_to_be_outside_of_it,
@@ -97,5 +98,4 @@ keeps! {
     a_plugin_sees_and_clears_only_its_own_entries,
     whatever_a_plugin_does_its_storage_is_as_the_model_says,
     a_configuration_comes_back_and_of_two_changes_to_one_revision_one_wins,
-    retention_keeps_what_is_being_retried_up_to_twice_the_size_and_drops_attempts_from_their_old_end,
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use serde_json::Value;
-use temps_protocol::{DeploymentInfo, EnvironmentInfo, ProjectInfo};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use temps_protocol::{DeploymentInfo, EnvironmentInfo, Feature, ProjectInfo};
 use temps_store::{AttemptRecord, AttemptResult, DeliveryState, DeliveryStore, OpenCounts, Via};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -53,6 +53,7 @@ impl Platform for Nothing {
 pub(super) struct Reader {
     pub(super) events: mpsc::UnboundedReceiver<String>,
     pub(super) reads: watch::Sender<bool>,
+    frames: mpsc::UnboundedSender<String>,
     task: tokio::task::AbortHandle,
 }
 
@@ -65,6 +66,17 @@ impl Reader {
             ids.push(next.unwrap_or_else(|_| panic!("only {ids:?} came")).unwrap());
         }
         ids
+    }
+
+    /// Sends a frame.
+    pub(super) fn say(&self, frame: &Value) {
+        self.frames.send(frame.to_string()).unwrap();
+    }
+
+    /// Acks an event, well or with an error.
+    pub(super) fn ack(&self, id: &str, error: Option<&str>) {
+        let status = if error.is_some() { "error" } else { "ok" };
+        self.say(&json!({"type": "ack", "id": id, "status": status, "error": error}));
     }
 
     /// Goes away without a word, as a process that died.
@@ -83,23 +95,31 @@ pub(super) async fn open_with(rig: &Rig, plugin: &Plugin, acks: bool) -> (Channe
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (tell, events) = mpsc::unbounded_channel();
     let (reads, may_read) = watch::channel(true);
-    let task = tokio::spawn(read(theirs, tell, may_read)).abort_handle();
+    let (frames, to_send) = mpsc::unbounded_channel();
+    let task = tokio::spawn(read(theirs, tell, may_read, to_send)).abort_handle();
     let spec = ChannelSpec {
         name: plugin.name.clone(),
         secret: Secret::new("of-this-start".into()),
         grants: plugin.grants.subscribe(),
         platform: Arc::new(Nothing),
+        store: rig.store.clone(),
+        config: watch::channel(crate::configuration::Injected::default()).1,
         acks,
         audit: Audit::start(rig.store.clone()),
         metrics: rig.metrics.clone(),
     };
     match crate::channel::open_over(spec, ours).await.unwrap() {
-        Opened::Channel(channel) => (channel, Reader { events, reads, task }),
+        Opened::Channel(channel) => (channel, Reader { events, reads, frames, task }),
         Opened::Unsupported { status } => panic!("{status}"),
     }
 }
 
-async fn read(stream: UnixStream, tell: mpsc::UnboundedSender<String>, mut may_read: watch::Receiver<bool>) {
+async fn read(
+    stream: UnixStream,
+    tell: mpsc::UnboundedSender<String>,
+    mut may_read: watch::Receiver<bool>,
+    mut to_send: mpsc::UnboundedReceiver<String>,
+) {
     let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
     loop {
         if may_read.wait_for(|may| *may).await.is_err() {
@@ -108,6 +128,10 @@ async fn read(stream: UnixStream, tell: mpsc::UnboundedSender<String>, mut may_r
         let message = tokio::select! {
             message = socket.next() => message,
             _ = may_read.changed() => continue,
+            Some(frame) = to_send.recv() => {
+                let _ = socket.send(Message::text(frame)).await;
+                continue;
+            }
         };
         match message {
             Some(Ok(Message::Text(text))) => {
@@ -121,12 +145,19 @@ async fn read(stream: UnixStream, tell: mpsc::UnboundedSender<String>, mut may_r
     }
 }
 
-async fn begin(rig: &Rig, plugin: &mut Plugin) -> (Run, Reader) {
+pub(super) async fn begin(rig: &Rig, plugin: &mut Plugin) -> (Run, Reader) {
     let (channel, reader) = open(rig, plugin).await;
     (plugin.start("unused.sock".as_ref(), Some(channel)), reader)
 }
 
-fn ids(prefix: &str, range: std::ops::Range<usize>) -> Vec<String> {
+/// Begins a run of a plugin that acks.
+pub(super) async fn begin_acking(rig: &Rig, plugin: &mut Plugin) -> (Run, Reader) {
+    plugin.features = vec![Feature::Ack];
+    let (channel, reader) = open_with(rig, plugin, true).await;
+    (plugin.start("unused.sock".as_ref(), Some(channel)), reader)
+}
+
+pub(super) fn ids(prefix: &str, range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("{prefix}-{n}")).collect()
 }
 

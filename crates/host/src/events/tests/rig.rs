@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::json;
-use temps_protocol::{PluginEvent, PluginManifest, PluginName, Ready};
+use temps_protocol::{Feature, PluginEvent, PluginManifest, PluginName, Ready};
 use temps_store::sqlite::SqliteStore;
 use temps_store::{
     AttemptFilter, AttemptRecord, DeliveryFilter, DeliveryRecord, DeliveryState, DeliveryStore, JournalStore,
@@ -38,6 +38,7 @@ pub(in crate::events) struct Rig {
     pub(in crate::events) registry: Registry,
     pub(in crate::events) events: Events,
     pub(in crate::events) metrics: Metrics,
+    pub(in crate::events) audit: Audit,
 }
 
 impl Rig {
@@ -50,14 +51,10 @@ impl Rig {
         let store = SqliteStore::open(&dir.path().join("temps.db")).unwrap();
         let registry = Registry::default();
         let metrics = Metrics::default();
-        let events = Events::start_with(
-            store.clone(),
-            registry.clone(),
-            metrics.clone(),
-            Audit::start(store.clone()),
-            survive,
-        );
-        Self { dir, store, registry, events, metrics }
+        let audit = Audit::start(store.clone());
+        let events =
+            Events::start_with(store.clone(), registry.clone(), metrics.clone(), audit.clone(), survive);
+        Self { dir, store, registry, events, metrics, audit }
     }
 
     /// The host as after a stop (or, without a shutdown before, a kill) and a new start.
@@ -92,6 +89,7 @@ impl Rig {
             view: watch::Sender::new(Arc::new(snapshot(name))),
             link: watch::Sender::new(None),
             grants: watch::Sender::new(Arc::new(Grants { events: vec!["*".into()], ..Grants::default() })),
+            features: Vec::new(),
             starts: 0,
         };
         let handle = PluginHandle {
@@ -100,6 +98,17 @@ impl Rig {
             grants: plugin.grants.subscribe(),
         };
         self.registry.insert(name.into(), handle);
+        plugin
+    }
+
+    /// The same with something changed in its manifest.
+    pub(in crate::events) async fn plugin_with(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut PluginManifest),
+    ) -> Plugin {
+        let mut plugin = self.plugin(name, &["*"]).await;
+        change(Arc::make_mut(&mut plugin.manifest));
         plugin
     }
 
@@ -194,6 +203,8 @@ pub(in crate::events) struct Plugin {
     view: watch::Sender<Arc<PluginSnapshot>>,
     link: watch::Sender<Option<Arc<Link>>>,
     pub(in crate::events) grants: watch::Sender<Arc<Grants>>,
+    /// What both sides announced.
+    pub(super) features: Vec<Feature>,
     starts: u64,
 }
 
@@ -221,7 +232,7 @@ impl Plugin {
             secret: Secret::new("of-this-start".into()),
             manifest: self.manifest.clone(),
             ready: Arc::new(Ready { ready: true, has_ui: false, openapi: None, features: Vec::new() }),
-            features: Vec::new(),
+            features: self.features.clone(),
             channel,
             has_ui: false,
             closed: CancellationToken::new(),

@@ -42,6 +42,14 @@ pub(super) async fn probed(on: On<'_>, after: i32, limit: u32) -> Result<Vec<Dep
     on.query(&sql, &[&after, &i64::from(limit)]).await?.iter().map(deployment).collect()
 }
 
+pub(super) async fn unfinished_of(
+    on: On<'_>,
+    environment_id: i32,
+) -> Result<Vec<DeploymentRecord>, StoreError> {
+    let sql = format!("{SELECT} WHERE d.environment_id = $1 AND d.finished_at IS NULL ORDER BY d.id");
+    on.query(&sql, &[&environment_id]).await?.iter().map(deployment).collect()
+}
+
 pub(super) async fn insert(on: On<'_>, mut record: DeploymentRecord) -> Result<DeploymentRecord, StoreError> {
     let info = &record.info;
     let sql = "INSERT INTO deployments

@@ -81,6 +81,10 @@ impl PlatformTx for ChangeTx<'_> {
         self.run(async |on| deployments::by_external_id(on, project_id, external_id).await)
     }
 
+    fn unfinished_deployments_of(&self, environment_id: i32) -> Result<Vec<DeploymentRecord>, StoreError> {
+        self.run(async |on| deployments::unfinished_of(on, environment_id).await)
+    }
+
     fn insert_deployment(&self, record: DeploymentRecord) -> Result<DeploymentRecord, StoreError> {
         self.run(async |on| {
             projects::note_deployment(on, record.info.project_id, record.info.created_at).await
