@@ -40,10 +40,10 @@ class Everything(Scene):
         self.host.process.send_signal(signal.SIGTERM)
         self.assertEqual(await self.host.ended(), 0)
         self.assertIsNone(await self.host.line())
-        await self.host.end()
-        self.assertIn(b"libraries print", self.host.log)
         self.assertFalse(self.host.socket.exists())
         self.assertTrue((self.host.home / "finished").exists())
+        await self.host.end()
+        self.assertIn(b"libraries print", self.host.log)
 
     async def test_routes_need_the_secret_and_health_does_not(self) -> None:
         self.assertEqual((await self.host.request("GET", "/health", secret=False))[0], 200)
