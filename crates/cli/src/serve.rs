@@ -100,6 +100,11 @@ fn configure(global: &Global, arguments: &Arguments) -> Result<Config, Failure> 
 fn start_log(arguments: &Arguments) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&arguments.log)
         .map_err(|error| Failure::usage(format!("{:?} is not a log filter: {error}", arguments.log)))?;
+    // At its finest level this library shows whole frames of channels, and secrets of configurations are among them.
+    let filter = match "tungstenite=debug".parse() {
+        Ok(quieter) => filter.add_directive(quieter),
+        Err(_) => filter,
+    };
     let colours =
         std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal();
     let log =

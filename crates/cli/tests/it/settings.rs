@@ -14,7 +14,8 @@ const SECRET: &str = "https://hooks.example.com/T0/hunter2-s3cret";
 fn daemon_with_keeper() -> Daemon {
     let home = empty_home();
     put_plugin(home.path(), "keeper", &built_example("temps-plugin-sdk", "keeper"));
-    Daemon::start_in(home, &[])
+    // Everything that any library says, so that a secret in a log is found.
+    Daemon::start_in(home, &["--log", "trace"])
 }
 
 /// Runs a command with something on its standard input; the answer is its exit code and all that it said.
