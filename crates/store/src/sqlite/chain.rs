@@ -110,19 +110,22 @@ impl ChainFile {
 
 /// The table of a part, the column of its rows' places, and every column in the order in which they are sealed. A column that is added later is
 /// not sealed in rows from before; it needs a version of its own in the digest.
-const fn table(part: Part) -> Option<(&'static str, &'static str, &'static str)> {
+const fn table(part: Part) -> (&'static str, &'static str, &'static str) {
     match part {
-        Part::Records => Some(("audit", "seq", "seq, node, at, kind, plugin, actor, detail, total")),
-        Part::Attempts => None,
+        Part::Records => ("audit", "seq", "seq, node, at, kind, plugin, actor, detail, total"),
+        Part::Attempts => (
+            "attempts",
+            "id",
+            "id, plugin, seq, event_id, event_type, attempt, via, result, answer, sent_at, ended_at, latency_ms",
+        ),
     }
 }
 
 /// The last place that was given in each table.
 fn places(conn: &Connection) -> Result<Parts<Seq>, StoreError> {
     let mut statement = conn.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?;
-    let mut last = |part| match table(part) {
-        Some((table, ..)) => Ok(statement.query_row([table], |row| row.get(0)).optional()?.unwrap_or(0)),
-        None => Ok::<_, StoreError>(0),
+    let mut last = |part| {
+        Ok::<i64, StoreError>(statement.query_row([table(part).0], |row| row.get(0)).optional()?.unwrap_or(0))
     };
     Ok(Parts { records: last(Part::Records)?, attempts: last(Part::Attempts)? })
 }
@@ -130,9 +133,8 @@ fn places(conn: &Connection) -> Result<Parts<Seq>, StoreError> {
 /// The digest of the rows after `after` and up to `up_to`.
 fn rows(conn: &Connection, seal: &dyn Seal, part: Part, after: Seq, up_to: Seq) -> Result<Rows, StoreError> {
     let mut digest = RowsDigest::begin(seal, part);
-    if up_to > after
-        && let Some((table, key, columns)) = table(part)
-    {
+    if up_to > after {
+        let (table, key, columns) = table(part);
         let sql = format!("SELECT {columns} FROM {table} WHERE {key} > ?1 AND {key} <= ?2 ORDER BY {key}");
         let mut statement = conn.prepare_cached(&sql)?;
         let columns = statement.column_count();
@@ -160,13 +162,13 @@ fn cell(value: ValueRef<'_>) -> Cell<'_> {
 
 /// How many rows there are up to a place.
 fn count(conn: &Connection, part: Part, up_to: Seq) -> Result<i64, StoreError> {
-    let Some((table, key, _)) = table(part) else { return Ok(0) };
+    let (table, key, _) = table(part);
     let sql = format!("SELECT count(*) FROM {table} WHERE {key} <= ?1");
     Ok(conn.prepare_cached(&sql)?.query_row([up_to], |row| row.get(0))?)
 }
 
 fn count_after(conn: &Connection, part: Part, after: Seq) -> Result<i64, StoreError> {
-    let Some((table, key, _)) = table(part) else { return Ok(0) };
+    let (table, key, _) = table(part);
     let sql = format!("SELECT count(*) FROM {table} WHERE {key} > ?1");
     Ok(conn.prepare_cached(&sql)?.query_row([after], |row| row.get(0))?)
 }
@@ -381,7 +383,7 @@ fn whole_links(conn: &Connection, part: Part, cut: Seq, due: Due<'_>) -> Result<
 }
 
 fn delete(conn: &Connection, part: Part, last: Seq) -> Result<u64, StoreError> {
-    let Some((table, key, _)) = table(part) else { return Ok(0) };
+    let (table, key, _) = table(part);
     let sql = format!("DELETE FROM {table} WHERE {key} <= ?1");
     Ok(conn.prepare_cached(&sql)?.execute([last])? as u64)
 }

@@ -105,6 +105,15 @@ pub(super) fn by_id(conn: &Connection, id: &str) -> Result<Option<JournalEntry>,
         .transpose()
 }
 
+/// The event at a place.
+pub(super) fn at(conn: &Connection, seq: Seq) -> Result<Option<JournalEntry>, StoreError> {
+    conn.prepare_cached("SELECT seq, json, published_at FROM journal WHERE seq = ?1")?
+        .query_row([seq], raw)
+        .optional()?
+        .map(|(seq, json, published_at)| JournalEntry::decode(seq, json, time(published_at)))
+        .transpose()
+}
+
 fn entries(conn: &Connection, sql: &str, from: Seq, limit: usize) -> Result<Vec<JournalEntry>, StoreError> {
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query((from, limit_of(limit)))?;

@@ -16,6 +16,7 @@ const DOORS: [Door; 2] = [
         name: "host",
         steps: &[
             include_str!("../../migrations/host/0001_begin.sql"),
+            include_str!("../../migrations/host/0002_deliveries.sql"),
             include_str!("../../migrations/host/0003_audit_chain.sql"),
             include_str!("../../migrations/host/0004_key_value.sql"),
             include_str!("../../migrations/host/0005_config.sql"),

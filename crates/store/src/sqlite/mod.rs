@@ -4,6 +4,7 @@
 //! [`SqliteStore::read`]. What is written stands in the files of the doors; the engine knows nothing of it, apart from
 //! the journal's head, which it announces after each commit, and the link of the audit chain, with which it ends one.
 
+mod attempts;
 mod audit;
 mod chain;
 mod config;

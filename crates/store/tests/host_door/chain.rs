@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use chrono::{Duration, Utc};
 use serde_json::json;
-use temps_store::{AuditRecord, HostStore, Retention, Wrongness};
+use temps_store::{AuditRecord, DeliveryNews, HostStore, Retention, Wrongness};
 
 use crate::seal::{TestSeal, head, seal, verify, verify_with};
+use crate::suite::settled_attempt;
 
 type Store = Arc<dyn HostStore>;
 
@@ -21,13 +22,25 @@ pub(crate) fn record(n: usize) -> AuditRecord {
     }
 }
 
-/// Writes `commits` commits of one, two, three, one, ... records.
+/// Writes `commits` commits of one, two, three, one, ... records. Returns how many.
 pub(crate) async fn write(store: &dyn HostStore, commits: usize) -> usize {
     let mut written = 0;
     for commit in 0..commits {
         let records: Vec<_> = (0..=commit % 3).map(record).collect();
         written += records.len();
         store.append_audit(records).await.unwrap();
+    }
+    written
+}
+
+/// Writes `commits` commits of one, two, three, one, ... attempts. Returns how many.
+pub(crate) async fn attempt(store: &dyn HostStore, commits: usize) -> usize {
+    let mut written = 0;
+    for commit in 0..commits {
+        let attempts: Vec<_> = (0..=commit % 3).map(|n| settled_attempt("hello", n as i64)).collect();
+        written += attempts.len();
+        let news = DeliveryNews { attempts, ..DeliveryNews::default() };
+        store.record_deliveries("hello", news).await.unwrap();
     }
     written
 }
@@ -42,6 +55,25 @@ pub(crate) async fn every_commit_of_the_trail_has_a_link_and_the_chain_verifies(
     assert_eq!(verdict.wrong, None);
     assert_eq!((verdict.links, verdict.rows.records, verdict.outside.records), (11, written as u64, 0));
     assert_eq!((verdict.heads, verdict.last_link), (1, Some(10)));
+}
+
+pub(crate) async fn delivery_attempts_are_in_the_chain_and_retention_cuts_them_alone(store: Store) {
+    let before = attempt(&*store, 2).await;
+    store.seal_audit(seal()).await.unwrap();
+    let mut attempts = attempt(&*store, 6).await;
+    let records = write(&*store, 4).await;
+    attempts += attempt(&*store, 6).await;
+    let verdict = verify(&*store, vec![]).await;
+    assert_eq!(verdict.wrong, None);
+    assert_eq!((verdict.rows.records, verdict.rows.attempts), (records as u64, attempts as u64));
+    assert_eq!(verdict.outside.attempts, before as u64);
+    let few = Retention { attempts: 5, ..Retention::standard(Utc::now()) };
+    let pruned = store.prune(few).await.unwrap();
+    assert!(pruned.attempts > before as u64, "{pruned:?}");
+    let verdict = verify(&*store, vec![]).await;
+    assert_eq!(verdict.wrong, None);
+    assert_eq!((verdict.removed.attempts, verdict.outside.attempts), (pruned.attempts, 0));
+    assert_eq!((verdict.rows.records, verdict.removed.records), (records as u64, 0), "records stay");
 }
 
 pub(crate) async fn many_writers_at_the_same_time_make_one_chain(store: Store) {

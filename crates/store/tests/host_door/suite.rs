@@ -9,12 +9,13 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use temps_protocol::PluginEvent;
 use temps_store::{
-    AuditFilter, AuditRecord, DeliveryRecord, DeliveryState, GrantRecord, HostStore, MAX_PAGE_BYTES,
-    PluginRecord, Retention, Seq,
+    AttemptFilter, AuditFilter, AuditRecord, CursorMove, DeliveryFilter, DeliveryNews, DeliveryState,
+    GrantRecord, HostStore, MAX_PAGE_BYTES, OpenChange, PluginRecord, Retention, Seq,
 };
 
 pub(crate) use crate::chain::{
     another_key_and_heads_of_another_chain_are_found,
+    delivery_attempts_are_in_the_chain_and_retention_cuts_them_alone,
     every_commit_of_the_trail_has_a_link_and_the_chain_verifies,
     many_writers_at_the_same_time_make_one_chain, retention_cuts_whole_links_and_what_is_left_verifies,
     retention_during_a_verification_does_not_look_like_a_stranger,
@@ -28,6 +29,9 @@ pub(crate) use crate::key_value::{
     what_has_ended_is_not_there_and_is_swept_in_small_commits,
     whatever_a_plugin_does_its_storage_is_as_the_model_says,
 };
+mod deliveries;
+
+pub(crate) use deliveries::*;
 
 type Store = Arc<dyn HostStore>;
 
@@ -174,77 +178,6 @@ pub(crate) async fn a_page_is_bounded_in_bytes_and_one_event_always_fits(store: 
     assert_eq!(all_ids(&store).await.len(), 20);
 }
 
-fn delivery(plugin: &str, seq: Seq, state: DeliveryState) -> DeliveryRecord {
-    DeliveryRecord {
-        plugin: plugin.into(),
-        seq,
-        event_id: format!("event-{seq}"),
-        state,
-        attempts: 2,
-        via: "channel".into(),
-        outcome: Some("read".into()),
-        sent_at: Some(now()),
-        settled_at: (state == DeliveryState::Settled).then(now),
-        latency_ms: Some(7),
-    }
-}
-
-pub(crate) async fn deliveries_and_the_cursor_are_written_together_and_the_cursor_never_goes_back(
-    store: Store,
-) {
-    assert_eq!(store.cursor("a").await.unwrap(), None);
-    let retrying = delivery("a", 4, DeliveryState::Retrying);
-    store.record_deliveries("a", vec![retrying.clone()], Some(3)).await.unwrap();
-    assert_eq!(store.cursor("a").await.unwrap(), Some(3));
-    assert_eq!(store.deliveries(Some("a"), None, 0, 10).await.unwrap(), [retrying]);
-    let settled = delivery("a", 4, DeliveryState::Settled);
-    store.record_deliveries("a", vec![settled.clone()], Some(4)).await.unwrap();
-    store.record_deliveries("a", vec![], Some(2)).await.unwrap();
-    store.record_deliveries("a", vec![], None).await.unwrap();
-    assert_eq!(store.cursor("a").await.unwrap(), Some(4));
-    assert_eq!(
-        store.deliveries(Some("a"), None, 0, 10).await.unwrap(),
-        [settled],
-        "one record for a delivery"
-    );
-    assert_eq!(store.cursor("b").await.unwrap(), None);
-}
-
-pub(crate) async fn deliveries_are_found_by_plugin_by_state_and_in_pages(store: Store) {
-    use DeliveryState::{Dead, Retrying, Sent, Settled};
-    let states = [Settled, Dead, Settled, Retrying, Sent, Dead];
-    for plugin in ["a", "b", "c"] {
-        let records = states.iter().enumerate().map(|(at, state)| delivery(plugin, at as Seq + 1, *state));
-        store.record_deliveries(plugin, records.collect(), Some(3)).await.unwrap();
-    }
-    let places = |found: Vec<DeliveryRecord>| {
-        found.into_iter().map(|record| (record.plugin, record.seq)).collect::<Vec<_>>()
-    };
-    let find = async |plugin, state, after, limit| {
-        places(store.deliveries(plugin, state, after, limit).await.unwrap())
-    };
-    let of =
-        |plugin: &str, places: &[Seq]| places.iter().map(|seq| (plugin.to_owned(), *seq)).collect::<Vec<_>>();
-    assert_eq!(find(Some("b"), None, 2, 3).await, of("b", &[3, 4, 5]));
-    assert_eq!(find(Some("b"), Some(Dead), 0, 10).await, of("b", &[2, 6]));
-    assert_eq!(find(Some("b"), Some(Settled), 0, 10).await, of("b", &[1, 3]));
-    assert_eq!(find(Some("b"), Some(Retrying), 3, 10).await, of("b", &[4]));
-    assert_eq!(find(Some("b"), Some(Sent), 0, 10).await, of("b", &[5]));
-    let mut everything = Vec::new();
-    loop {
-        let after = everything.last().map_or(0, |(_, seq)| *seq);
-        let page = find(None, None, after, 4).await;
-        assert!(page.len() <= 6, "four, and the rest of the last event's");
-        if page.is_empty() {
-            break;
-        }
-        everything.extend(page);
-    }
-    let expected: Vec<_> =
-        (1..=6).flat_map(|seq| ["a", "b", "c"].map(|plugin| (plugin.to_owned(), seq))).collect();
-    assert_eq!(everything, expected);
-}
-
 fn plugin(name: &str) -> PluginRecord {
     PluginRecord {
         name: name.into(),
@@ -360,19 +293,29 @@ pub(crate) async fn retention_drops_what_is_old_and_says_what_was_not_settled(st
     store.put_plugin(PluginRecord { subscribed_from: 0, ..plugin("slow") }).await.unwrap();
     store.put_plugin(PluginRecord { enabled: false, subscribed_from: 0, ..plugin("off") }).await.unwrap();
     let settled = last - 1_000;
-    let records = (1..=settled).map(|seq| delivery("slow", seq, DeliveryState::Settled)).collect();
-    store.record_deliveries("slow", records, Some(settled)).await.unwrap();
+    let news = DeliveryNews {
+        attempts: (1..=settled).map(|seq| settled_attempt("slow", seq)).collect(),
+        open: vec![OpenChange::Put(Box::new(open_delivery("slow", settled, DeliveryState::Retrying)))],
+        cursor: Some(CursorMove::On(settled)),
+    };
+    store.record_deliveries("slow", news).await.unwrap();
     store.append_audit(vec![audit_record("plugin.started", None, now(), json!({}))]).await.unwrap();
 
     let kept = store.prune(Retention::standard(Utc::now())).await.unwrap();
     assert_eq!((kept.events, kept.unsettled, kept.audit), (0, 0, 0));
     let in_a_week = Utc::now() + Duration::days(8);
     let dropped = store.prune(Retention::standard(in_a_week)).await.unwrap();
-    assert_eq!((dropped.events, dropped.unsettled, dropped.audit), (1_200, 1_000, 0));
+    assert_eq!((dropped.events, dropped.unsettled, dropped.audit), (1_200, 1_001, 0));
     assert!(all_ids(&store).await.is_empty());
-    assert!(store.deliveries(None, None, 0, 10).await.unwrap().is_empty());
+    let retrying =
+        DeliveryFilter { state: Some(DeliveryState::Retrying), limit: 10, ..DeliveryFilter::default() };
+    assert!(store.deliveries(retrying).await.unwrap().is_empty(), "its event is gone");
+    let all = AttemptFilter { limit: 10_000, ..AttemptFilter::default() };
+    assert_eq!(store.attempts(all.clone()).await.unwrap().len(), settled as usize, "the record is kept");
     let in_a_month = Utc::now() + Duration::days(31);
-    assert_eq!(store.prune(Retention::standard(in_a_month)).await.unwrap().audit, 1);
+    let dropped = store.prune(Retention::standard(in_a_month)).await.unwrap();
+    assert_eq!((dropped.audit, dropped.attempts), (1, settled as u64));
+    assert!(store.attempts(all).await.unwrap().is_empty());
 }
 
 async fn publish_many(store: &Store, count: usize) -> Seq {
@@ -397,4 +340,27 @@ pub(crate) async fn retention_drops_what_is_too_much_and_places_are_never_given_
         last + 1,
         "the place is new; so old an id may be published again"
     );
+}
+
+pub(crate) async fn retention_keeps_what_is_being_retried_up_to_twice_the_size_and_drops_attempts_from_their_old_end(
+    store: Store,
+) {
+    publish_many(&store, 100).await;
+    let one = store.event("many-50").await.unwrap().unwrap().json.len() as u64;
+    let news = DeliveryNews {
+        attempts: (1..=10).map(|seq| settled_attempt("a", seq)).collect(),
+        open: vec![OpenChange::Put(Box::new(open_delivery("a", 85, DeliveryState::Retrying)))],
+        cursor: Some(CursorMove::On(100)),
+    };
+    store.record_deliveries("a", news).await.unwrap();
+    let keep = Retention { journal_bytes: one * 14, attempts: 4, ..Retention::standard(Utc::now()) };
+    let pruned = store.prune(keep).await.unwrap();
+    assert_eq!((pruned.events, pruned.unsettled, pruned.attempts), (85, 0, 6));
+    assert_eq!(all_ids(&store).await.len(), 15);
+    assert!(store.event("many-84").await.unwrap().is_some(), "the 85th is being retried");
+    let kept = store.attempts(AttemptFilter { limit: 10, ..AttemptFilter::default() }).await.unwrap();
+    assert_eq!(kept.iter().map(|attempt| attempt.seq).collect::<Vec<_>>(), [7, 8, 9, 10]);
+    let pruned = store.prune(Retention { journal_bytes: one * 6, ..keep }).await.unwrap();
+    assert_eq!((pruned.events, pruned.unsettled), (9, 1), "the 85th is much too old");
+    assert_eq!(store.open_counts("a").await.unwrap().retrying, 0);
 }

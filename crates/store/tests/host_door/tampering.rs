@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use temps_store::sqlite::SqliteStore;
 use temps_store::{AuditStore, AuditVerdict, Head, Wrongness};
 
-use crate::chain::write;
+use crate::chain::{attempt, write};
 use crate::seal::{head, seal, verify};
 
 /// A trail of twelve links in a closed database.
@@ -20,7 +20,8 @@ async fn trail() -> Trail {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&dir.path().join("temps.db")).unwrap();
     store.seal_audit(seal()).await.unwrap();
-    write(&*store, 12).await;
+    write(&*store, 9).await;
+    attempt(&*store, 3).await;
     let head = head(&store.audit_link(None).await.unwrap().unwrap());
     store.close().await;
     Trail { dir, head }
@@ -87,7 +88,7 @@ async fn one_changed_byte_in_any_column_of_any_row_is_found() {
     assert_eq!(trail.after(|_| ()).await.wrong, None, "an untouched copy is fine");
     let conn = Connection::open(trail.path()).unwrap();
     let mut tried = 0;
-    for (table, key) in [("audit", "seq"), ("audit_links", "number")] {
+    for (table, key) in [("audit", "seq"), ("attempts", "id"), ("audit_links", "number")] {
         let keys: Vec<i64> = {
             let mut statement = conn.prepare(&format!("SELECT {key} FROM {table}")).unwrap();
             statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
@@ -109,7 +110,7 @@ async fn one_changed_byte_in_any_column_of_any_row_is_found() {
             }
         }
     }
-    assert_eq!(tried, (8 + 11) * 4, "columns were added: are they sealed?");
+    assert_eq!(tried, (8 + 12 + 11) * 4, "columns were added: are they sealed?");
 }
 
 #[tokio::test]
@@ -131,6 +132,7 @@ async fn rows_that_are_missing_added_or_moved_are_found() {
         ("DELETE FROM audit WHERE seq = 1", Wrongness::Missing { count: 1 }),
         ("DELETE FROM audit WHERE seq = 9", Wrongness::Missing { count: 1 }),
         ("DELETE FROM audit WHERE seq <= 12", Wrongness::Missing { count: 1 }),
+        ("DELETE FROM attempts", Wrongness::Missing { count: 1 }),
         (
             "INSERT INTO audit SELECT -4, node, at, kind, plugin, actor, detail, total FROM audit WHERE seq = 1",
             Wrongness::Added { count: 1 },
@@ -139,6 +141,8 @@ async fn rows_that_are_missing_added_or_moved_are_found() {
             "INSERT INTO audit SELECT 1000, node, at, kind, plugin, actor, detail, total FROM audit WHERE seq = 1",
             Wrongness::Added { count: 1 },
         ),
+        ("DELETE FROM attempts WHERE id = 2", Wrongness::Missing { count: 1 }),
+        ("UPDATE attempts SET answer = 'handled' WHERE id = 3", Wrongness::Changed),
         ("DELETE FROM audit_links WHERE number = 5", Wrongness::LinksMissing { count: 1 }),
         ("DELETE FROM audit_links WHERE number < 5", Wrongness::LinksMissing { count: 5 }),
     ] {
@@ -161,6 +165,7 @@ async fn a_cut_tail_is_found_by_the_head_that_was_written_down() {
         .after(|conn| {
             conn.execute_batch(
                 "DELETE FROM audit WHERE seq > (SELECT records_last FROM audit_links WHERE number = 9);
+                 DELETE FROM attempts WHERE id > (SELECT attempts_last FROM audit_links WHERE number = 9);
                  DELETE FROM audit_links WHERE number > 9;",
             )
             .unwrap();
@@ -186,7 +191,7 @@ async fn a_cut_that_retention_did_not_make_is_found() {
     let store = SqliteStore::open(&trail.path()).unwrap();
     store.seal_audit(seal()).await.unwrap();
     let keep =
-        temps_store::Retention { audit_bytes: 400, ..temps_store::Retention::standard(chrono::Utc::now()) };
+        temps_store::Retention { audit_bytes: 250, ..temps_store::Retention::standard(chrono::Utc::now()) };
     let pruned = temps_store::HostStore::prune(&*store, keep).await.unwrap();
     assert!(pruned.audit > 3);
     store.close().await;
@@ -218,7 +223,7 @@ async fn a_cut_that_retention_did_not_make_is_found() {
 #[tokio::test]
 async fn retention_does_not_cover_up_what_a_stranger_removed() {
     let trail = trail().await;
-    Connection::open(trail.path()).unwrap().execute("DELETE FROM audit WHERE seq = 20", []).unwrap();
+    Connection::open(trail.path()).unwrap().execute("DELETE FROM audit WHERE seq = 17", []).unwrap();
     let store = SqliteStore::open(&trail.path()).unwrap();
     store.seal_audit(seal()).await.unwrap();
     let keep =
