@@ -5,6 +5,7 @@
 //! a few connections ([`pool`]). One more connection holds the host's name and hears of every commit ([`standing`]).
 //! Tables live in a schema of their own, `temps`, so that a database may have others beside it.
 
+mod attempts;
 mod audit;
 mod chain;
 mod changes;

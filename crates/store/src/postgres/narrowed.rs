@@ -31,6 +31,18 @@ impl Narrowed {
         }
     }
 
+    /// Adds a condition on a pair of values.
+    pub(super) fn by_pair(
+        &mut self,
+        condition: &'static str,
+        first: impl ToSql + Sync + Send + 'static,
+        second: impl ToSql + Sync + Send + 'static,
+    ) {
+        self.values.push(Box::new(first));
+        self.values.push(Box::new(second));
+        self.conditions.push(format!("{condition}(${}, ${})", self.values.len() - 1, self.values.len()));
+    }
+
     /// Runs `select` with all conditions, and at most `limit` rows.
     pub(super) async fn query(
         mut self,

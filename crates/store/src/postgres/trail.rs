@@ -20,7 +20,7 @@ pub(super) enum Entry {
     /// Audit records.
     Audit(Vec<AuditRecord>),
     /// What became of a plugin's deliveries.
-    Deliveries(deliveries::Record),
+    Deliveries(deliveries::News),
 }
 
 /// The trail of one node.
@@ -42,6 +42,7 @@ struct Ends {
 struct End {
     records: Seq,
     total: i64,
+    attempts: i64,
     link: Option<Link>,
 }
 
@@ -51,12 +52,12 @@ impl Trail {
     }
 
     async fn end(&self, conn: &Conn) -> Result<End, StoreError> {
-        let sql = "SELECT audit_seq, audit_total FROM trail_heads WHERE node = $1";
-        let (records, total) = match conn.maybe(sql, &[&self.node]).await? {
-            Some(row) => (row.try_get(0)?, row.try_get(1)?),
-            None => (0, 0),
+        let sql = "SELECT audit_seq, audit_total, attempt_id FROM trail_heads WHERE node = $1";
+        let (records, total, attempts) = match conn.maybe(sql, &[&self.node]).await? {
+            Some(row) => (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?),
+            None => (0, 0, 0),
         };
-        Ok(End { records, total, link: chain::last_link(conn, &self.node).await? })
+        Ok(End { records, total, attempts, link: chain::last_link(conn, &self.node).await? })
     }
 
     /// Adds the link over the rows that a group adds, and before the first link the one that begins the chain.
@@ -69,7 +70,7 @@ impl Trail {
         added: Parts<Rows>,
     ) -> Result<Link, StoreError> {
         let at = micros(Utc::now());
-        let last = Parts { records: begun.records, attempts: 0 };
+        let last = Parts { records: begun.records, attempts: begun.attempts };
         let before = match &begun.link {
             Some(link) => link.clone(),
             None => {
@@ -108,22 +109,31 @@ impl Trail {
             Entry::Deliveries(news) => Some(news),
             Entry::Audit(_) => None,
         });
-        deliveries::write(&mut pipeline, &self.node, news);
-        if !rows.seqs.is_empty() {
-            end.records = *rows.seqs.last().unwrap_or(&begun.records);
-            end.total = *rows.totals.last().unwrap_or(&begun.total);
-            if let Some(seal) = self.chain.seal() {
-                let attempts = RowsDigest::begin(seal, Part::Attempts).finish();
-                let added = Parts { records: rows.sealed(seal, &self.node), attempts };
-                end.link = Some(self.link(conn, &mut pipeline, seal, begun, added).await?);
-            }
-            rows.insert(&mut pipeline, &self.node);
-            pipeline.add(
-                "INSERT INTO trail_heads (node, audit_seq, audit_total) VALUES ($1, $2, $3)
-                 ON CONFLICT (node) DO UPDATE SET audit_seq = excluded.audit_seq, audit_total = excluded.audit_total",
-                vec![Box::new(self.node.clone()), Box::new(end.records), Box::new(end.total)],
-            );
+        let attempts = deliveries::write(&mut pipeline, &self.node, begun.attempts, news);
+        end.records = rows.seqs.last().copied().unwrap_or(begun.records);
+        end.total = rows.totals.last().copied().unwrap_or(begun.total);
+        end.attempts = attempts.last().unwrap_or(begun.attempts);
+        if end == *begun {
+            return Ok((pipeline, end));
         }
+        if let Some(seal) = self.chain.seal() {
+            let added =
+                Parts { records: rows.sealed(seal, &self.node), attempts: attempts.sealed(seal, &self.node) };
+            end.link = Some(self.link(conn, &mut pipeline, seal, begun, added).await?);
+        }
+        rows.insert(&mut pipeline, &self.node);
+        attempts.insert(&mut pipeline, &self.node);
+        pipeline.add(
+            "INSERT INTO trail_heads (node, audit_seq, audit_total, attempt_id) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (node) DO UPDATE SET audit_seq = excluded.audit_seq, audit_total = excluded.audit_total,
+                 attempt_id = excluded.attempt_id",
+            vec![
+                Box::new(self.node.clone()),
+                Box::new(end.records),
+                Box::new(end.total),
+                Box::new(end.attempts),
+            ],
+        );
         Ok((pipeline, end))
     }
 }
@@ -211,6 +221,9 @@ impl AuditRows {
     }
 
     fn insert(self, pipeline: &mut Pipeline, node: &str) {
+        if self.seqs.is_empty() {
+            return;
+        }
         let Self { seqs, at, kinds, plugins, actors, details, totals } = self;
         pipeline.add(
             "INSERT INTO audit (node, seq, at, kind, plugin, actor, detail, total)

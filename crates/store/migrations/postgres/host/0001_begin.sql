@@ -56,25 +56,60 @@ BEGIN
     END IF;
 END $$;
 
--- State: 0 sent, 1 settled, 2 retrying, 3 dead.
-CREATE TABLE deliveries (
-    node       TEXT     NOT NULL,
-    plugin     TEXT     NOT NULL,
-    seq        BIGINT   NOT NULL,
-    event_id   TEXT     NOT NULL,
-    state      SMALLINT NOT NULL,
-    attempts   BIGINT   NOT NULL,
-    via        TEXT     NOT NULL,
-    outcome    TEXT,
-    sent_at    TIMESTAMPTZ,
-    settled_at TIMESTAMPTZ,
+-- An attempt that ended is a row that is appended and never changed. Ids count for each node, in the order of its commits.
+-- Result: 1 settled, 2 failed, 3 dead. Via: 1 channel, 2 http.
+CREATE TABLE attempts (
+    node       TEXT        NOT NULL,
+    id         BIGINT      NOT NULL,
+    plugin     TEXT        NOT NULL,
+    seq        BIGINT      NOT NULL,
+    event_id   TEXT        NOT NULL,
+    event_type TEXT        NOT NULL,
+    attempt    BIGINT      NOT NULL,
+    via        SMALLINT    NOT NULL,
+    result     SMALLINT    NOT NULL,
+    answer     TEXT,
+    sent_at    TIMESTAMPTZ NOT NULL,
+    ended_at   TIMESTAMPTZ NOT NULL,
     latency_ms BIGINT,
+    PRIMARY KEY (node, id)
+);
+CREATE INDEX attempts_by_event ON attempts (node, seq);
+CREATE INDEX attempts_by_time ON attempts (node, ended_at, id);
+
+-- Only what is still open. State: 0 sent, 2 retrying, 3 dead, 4 held. What is settled has attempts and no row here.
+CREATE TABLE deliveries (
+    node            TEXT     NOT NULL,
+    plugin          TEXT     NOT NULL,
+    seq             BIGINT   NOT NULL,
+    event_id        TEXT     NOT NULL,
+    event_type      TEXT     NOT NULL,
+    project_id      INTEGER,
+    state           SMALLINT NOT NULL,
+    attempts        BIGINT   NOT NULL,
+    failures        BIGINT   NOT NULL,
+    crashes         BIGINT   NOT NULL,
+    via             SMALLINT,
+    outcome         TEXT,
+    sent_at         TIMESTAMPTZ,
+    ended_at        TIMESTAMPTZ,
+    next_attempt_at TIMESTAMPTZ,
     PRIMARY KEY (node, plugin, seq)
 );
+CREATE INDEX deliveries_due ON deliveries (node, plugin, next_attempt_at) WHERE state = 2;
+CREATE INDEX deliveries_by_state ON deliveries (node, plugin, state, seq);
 CREATE INDEX deliveries_by_event ON deliveries (seq, node);
 
--- Few deliveries are not settled; this finds them without reading the others.
-CREATE INDEX deliveries_open ON deliveries (node, plugin, state, seq) WHERE state <> 1;
+-- Nothing is sent to these plugins until somebody resumes them; `paused_by` is `host` when it was for failing too often.
+CREATE TABLE pauses (
+    node      TEXT        NOT NULL,
+    plugin    TEXT        NOT NULL,
+    reason    TEXT        NOT NULL,
+    paused_by TEXT        NOT NULL,
+    since     TIMESTAMPTZ NOT NULL,
+    hash      TEXT,
+    PRIMARY KEY (node, plugin)
+);
 
 CREATE TABLE cursors (
     node   TEXT   NOT NULL,
@@ -113,11 +148,12 @@ CREATE TABLE inspections (
     PRIMARY KEY (node, hash)
 );
 
--- Where each node's audit trail ends: places are never given again, also when retention dropped all.
+-- Where each node's audit trail and attempts end: places are never given again, also when retention dropped all.
 CREATE TABLE trail_heads (
     node        TEXT   PRIMARY KEY,
     audit_seq   BIGINT NOT NULL,
-    audit_total BIGINT NOT NULL
+    audit_total BIGINT NOT NULL,
+    attempt_id  BIGINT NOT NULL
 );
 
 -- Each node has a trail of its own, with places of its own; `total` as in the journal.
@@ -192,32 +228,48 @@ BEGIN
     RETURN given;
 END $$;
 
--- Drops the oldest events that are older than `since` or beyond `keep` bytes, at most `most` of them, with their
--- deliveries at all nodes, and counts those that some plugin that is let run had not settled. While another host does
--- it, nothing is done.
-CREATE FUNCTION journal_prune(since TIMESTAMPTZ, keep BIGINT, most BIGINT, OUT events BIGINT, OUT unsettled BIGINT)
-LANGUAGE plpgsql AS $$
+-- Looks at the oldest events after `after`, at most `most` of them, and drops those that are older than `since` or beyond
+-- `keep` bytes, with their open deliveries at all nodes. Those that a delivery still retries stay until they are too old
+-- or beyond `keep_retried` bytes. Counts those that some plugin that is let run had not settled, or that were retried.
+-- `next` is where the next look begins, if there may be more. While another host does it, nothing is done.
+CREATE FUNCTION journal_prune(
+    since TIMESTAMPTZ, keep BIGINT, keep_retried BIGINT, after BIGINT, most BIGINT,
+    OUT events BIGINT, OUT unsettled BIGINT, OUT next BIGINT
+) LANGUAGE plpgsql AS $$
 DECLARE
-    last    BIGINT;
     settled BIGINT;
+    looked  RECORD;
+    gone    BIGINT[] := '{}';
 BEGIN
     events := 0;
     unsettled := 0;
     IF NOT pg_try_advisory_xact_lock(hashtextextended('temps prune', 0)) THEN
         RETURN;
     END IF;
-    SELECT max(seq) INTO last
-    FROM (SELECT seq, published_at, total - octet_length(json) AS before FROM journal ORDER BY seq LIMIT most) AS oldest
-    WHERE published_at < since OR before < (SELECT total FROM journal_head) - keep;
-    IF last IS NULL THEN
-        RETURN;
-    END IF;
     SELECT coalesce(min(coalesce(cursors.seq, subscribed_from)), 9223372036854775807) INTO settled
     FROM plugins LEFT JOIN cursors ON cursors.node = plugins.node AND plugin = name WHERE enabled;
-    SELECT count(*) INTO unsettled FROM journal WHERE seq <= last AND seq > settled;
-    DELETE FROM journal WHERE seq <= last;
-    GET DIAGNOSTICS events = ROW_COUNT;
-    DELETE FROM deliveries WHERE seq <= last;
+    FOR looked IN
+        SELECT seq, published_at < since AS is_old, before < head - keep AS is_beyond,
+               before < head - keep_retried AS is_far_beyond,
+               EXISTS (SELECT FROM deliveries WHERE deliveries.seq = oldest.seq AND state IN (2, 4)) AS is_retried
+        FROM (SELECT seq, published_at, total - octet_length(json) AS before FROM journal
+              WHERE seq > after ORDER BY seq LIMIT most) AS oldest,
+             (SELECT total AS head FROM journal_head) AS ends
+        ORDER BY seq
+    LOOP
+        next := NULL;
+        EXIT WHEN NOT (looked.is_old OR looked.is_beyond);
+        next := looked.seq;
+        IF looked.is_old OR looked.is_far_beyond OR NOT looked.is_retried THEN
+            gone := gone || looked.seq;
+            unsettled := unsettled + (looked.seq > settled OR looked.is_retried)::INTEGER;
+        END IF;
+    END LOOP;
+    DELETE FROM journal WHERE seq = ANY (gone);
+    DELETE FROM deliveries WHERE seq = ANY (gone);
+    -- What was recorded of an event after it had gone.
+    DELETE FROM deliveries WHERE seq < (SELECT min(seq) FROM journal);
+    events := cardinality(gone);
 END $$;
 
 -- Key-value storage of plugins. `bytes` is what an entry counts for: its key and its value.
