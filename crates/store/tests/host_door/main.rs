@@ -98,5 +98,4 @@ keeps! {
     a_plugin_sees_and_clears_only_its_own_entries,
     whatever_a_plugin_does_its_storage_is_as_the_model_says,
     a_configuration_comes_back_and_of_two_changes_to_one_revision_one_wins,
-    retention_keeps_what_is_being_retried_up_to_twice_the_size_and_drops_attempts_from_their_old_end,
 }
