@@ -6,13 +6,12 @@ use std::io::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use temps_plugin_sdk::BoxError;
 use temps_plugin_sdk::prelude::*;
 
 #[derive(Default)]
 struct Ledger {
     file: OnceLock<Mutex<File>>,
-    life: OnceLock<u128>,
+    life: OnceLock<u64>,
 }
 
 impl Ledger {
@@ -25,8 +24,8 @@ impl Ledger {
     }
 }
 
-fn now() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis())
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
 }
 
 impl ExternalPlugin for Ledger {

@@ -16,9 +16,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
+use temps_testkit::Sin;
 use temps_testkit::behaviour::{Behaviour, MAX_TRAILER_BYTES};
 use temps_testkit::faults::ledger::{FILE, Line};
-use temps_testkit::Sin;
 
 /// Longest frame in bytes.
 const MAX_FRAME: usize = 1024 * 1024;
@@ -69,7 +69,8 @@ async fn main() -> std::io::Result<()> {
     let _ = std::fs::remove_file(&socket);
     let listener = tokio::net::UnixListener::bind(&socket)?;
     say(&json!({"type": "ready", "ready": true}))?;
-    let mut routes = Router::new().route("/health", get(|| async { "ok" })).route("/_events", post(take_post));
+    let mut routes =
+        Router::new().route("/health", get(|| async { "ok" })).route("/_events", post(take_post));
     if !refuses_channel {
         routes = routes.route("/_temps/channel", get(open_channel));
     }
@@ -102,7 +103,8 @@ async fn converse(ledger: Ledger, mut socket: WebSocket) {
 
 async fn take_post(State(ledger): State<Ledger>, request: Request) -> Response {
     let taken = async {
-        let body = axum::body::to_bytes(request.into_body(), MAX_EVENT).await.map_err(std::io::Error::other)?;
+        let body =
+            axum::body::to_bytes(request.into_body(), MAX_EVENT).await.map_err(std::io::Error::other)?;
         ledger.handle(&serde_json::from_slice(&body)?)
     };
     match taken.await {

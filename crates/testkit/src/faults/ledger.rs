@@ -81,7 +81,8 @@ mod tests {
         let mut ledger = Ledger::new(dir.path());
         assert_eq!(ledger.look().unwrap(), 0);
         let mut file = File::create(dir.path().join(FILE)).unwrap();
-        file.write_all(b"\n{\"life\":1,\"at\":1}\n{\"life\":1,\"at\":2,\"event\":\"a\"}\n{\"life\":1,\"a").unwrap();
+        file.write_all(b"\n{\"life\":1,\"at\":1}\n{\"life\":1,\"at\":2,\"event\":\"a\"}\n{\"life\":1,\"a")
+            .unwrap();
         assert_eq!(ledger.look().unwrap(), 2);
         file.write_all(b"\n{\"life\":2,\"at\":5}\n").unwrap();
         assert_eq!(ledger.look().unwrap(), 1);

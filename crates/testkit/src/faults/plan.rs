@@ -136,10 +136,8 @@ impl Settings {
             self.full_disks
         );
         if self.store == Engine::Postgres {
-            words += &format!(
-                " CONNECTION_KILLS={} SERVER_KILLS={}",
-                self.connection_kills, self.server_kills
-            );
+            words +=
+                &format!(" CONNECTION_KILLS={} SERVER_KILLS={}", self.connection_kills, self.server_kills);
         }
         if !self.failpoints.is_empty() {
             words += &format!(" FAILPOINTS='{}'", self.failpoints);
@@ -191,7 +189,9 @@ pub fn draw(settings: &Settings, plugins: usize) -> Vec<Planned> {
     let kinds: [(u64, fn(&mut Chance, u64) -> Fault); 6] = [
         (settings.host_kills, |_, _| Fault::KillHost),
         (settings.plugin_kills, |chance, plugins| Fault::KillPlugin(chance.below(plugins) as usize)),
-        (settings.plugin_stops, |chance, plugins| Fault::StopPlugin(chance.below(plugins) as usize, hold(chance))),
+        (settings.plugin_stops, |chance, plugins| {
+            Fault::StopPlugin(chance.below(plugins) as usize, hold(chance))
+        }),
         (settings.full_disks, |chance, _| Fault::FillDisk(hold(chance))),
         (settings.connection_kills, |_, _| Fault::KillConnections),
         (settings.server_kills, |chance, _| Fault::KillServer(hold(chance))),
@@ -239,7 +239,9 @@ mod tests {
         assert_eq!(count(|fault| matches!(fault, Fault::KillPlugin(0..3))), 50);
         assert_eq!(count(|fault| matches!(fault, Fault::StopPlugin(0..3, _))), 4);
         assert_eq!(count(|fault| matches!(fault, Fault::FillDisk(_))), 3);
-        assert!(plan.is_sorted_by_key(|planned| planned.after) && plan.iter().all(|planned| planned.after < 500));
+        assert!(
+            plan.is_sorted_by_key(|planned| planned.after) && plan.iter().all(|planned| planned.after < 500)
+        );
     }
 
     #[test]

@@ -144,7 +144,8 @@ fn confirmed_is_kept(evidence: &Evidence, places: &HashMap<&str, i64>, breaches:
             Published::Deployment(id) => told.contains(id),
         };
         if !kept {
-            breaches.add("confirmed and lost", format!("{published:?} was confirmed and is not in the journal"));
+            breaches
+                .add("confirmed and lost", format!("{published:?} was confirmed and is not in the journal"));
         }
     }
 }
@@ -164,19 +165,15 @@ fn reports_are_whole(evidence: &Evidence, breaches: &mut Breaches) {
     }
 }
 
-fn row(
-    evidence: &Evidence,
-    plugin: &Plugin,
-    places: &HashMap<&str, i64>,
-    breaches: &mut Breaches,
-) -> Row {
+fn row(evidence: &Evidence, plugin: &Plugin, places: &HashMap<&str, i64>, breaches: &mut Breaches) -> Row {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let (mut newest, mut retried_late) = (0, 0);
     for id in plugin.lines.iter().filter_map(|line| line.event.as_deref()) {
         let times = seen.entry(id).or_default();
         *times += 1;
         let Some(&seq) = places.get(id) else {
-            breaches.add("never published", format!("{} handled {id}, which is not in the journal", plugin.name));
+            breaches
+                .add("never published", format!("{} handled {id}, which is not in the journal", plugin.name));
             continue;
         };
         if *times == 1 && seq < newest {
@@ -184,7 +181,10 @@ fn row(
                 true => retried_late += 1,
                 false => breaches.add(
                     "out of order",
-                    format!("{} handled {id} (place {seq}) after place {newest} at its first attempt", plugin.name),
+                    format!(
+                        "{} handled {id} (place {seq}) after place {newest} at its first attempt",
+                        plugin.name
+                    ),
                 ),
             }
         }

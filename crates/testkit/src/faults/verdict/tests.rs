@@ -129,7 +129,8 @@ fn an_event_that_nobody_published_is_found() {
 #[test]
 fn half_a_report_is_found_and_an_unconfirmed_event_is_counted() {
     let mut evidence = run(plugin(Kind::Acks, &[1, 2, 3]));
-    for (event, event_type) in evidence.journal.iter_mut().zip(["deployment.created", "deployment.succeeded"]) {
+    for (event, event_type) in evidence.journal.iter_mut().zip(["deployment.created", "deployment.succeeded"])
+    {
         (event.deployment, event.event_type) = (Some(1), event_type.into());
     }
     evidence.confirmed = vec![Published::Deployment(1)];
