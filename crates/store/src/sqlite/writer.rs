@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::chain::Chain;
-use crate::{Seq, StoreError};
+use crate::{Seq, StoreError, failpoint};
 
 /// Writes that may wait for the writer; further callers wait for a place. Each is a closure and what it captured.
 const QUEUE: usize = 1024;
@@ -188,6 +188,7 @@ fn write_group(
     }
     if let Ok(Some(seq)) = outcome {
         after.head.send_replace(seq);
+        failpoint!("journal.announced");
     }
     let commit = outcome.map(|_| ());
     for write in group {
@@ -219,7 +220,9 @@ fn transaction(
         }
     }
     chain.end(conn, begun)?;
+    failpoint!("journal.commit", if head.is_some());
     execute(conn, "COMMIT")?;
+    failpoint!("journal.committed", if head.is_some());
     Ok(head)
 }
 
