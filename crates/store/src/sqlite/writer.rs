@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,6 +25,7 @@ const GROUP: usize = 256;
 #[derive(Debug)]
 pub(super) struct Writer {
     commands: mpsc::Sender<Command>,
+    commits: Arc<AtomicU64>,
 }
 
 enum Command {
@@ -66,11 +68,18 @@ impl Writer {
         chain: Arc<Chain>,
     ) -> Result<Self, StoreError> {
         let (commands, queue) = mpsc::channel(QUEUE);
+        let commits = Arc::new(AtomicU64::new(0));
+        let after = After { head, chain, commits: commits.clone() };
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&conn, queue, &After { head, chain }))
+            .spawn(move || run(&conn, queue, &after))
             .map_err(|e| StoreError::Database { action: "start its writer thread", reason: e.to_string() })?;
-        Ok(Self { commands })
+        Ok(Self { commands, commits })
+    }
+
+    /// Commits since the start.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Queues `work` and waits until it is durable.
@@ -137,10 +146,12 @@ where
     }
 }
 
-/// What a commit brings with it: the link of the audit chain before it, and the journal's head that is announced after it.
+/// What a commit brings with it: the link of the audit chain before it, the journal's head that is announced after it, and
+/// its count.
 struct After {
     head: watch::Sender<Seq>,
     chain: Arc<Chain>,
+    commits: Arc<AtomicU64>,
 }
 
 fn run(conn: &Connection, mut queue: mpsc::Receiver<Command>, after: &After) {
@@ -185,6 +196,9 @@ fn write_group(
         && let Err(error) = execute(conn, "ROLLBACK")
     {
         tracing::error!(%error, "the database refused to roll back");
+    }
+    if outcome.is_ok() {
+        after.commits.fetch_add(1, Ordering::Relaxed);
     }
     if let Ok(Some(seq)) = outcome {
         after.head.send_replace(seq);
