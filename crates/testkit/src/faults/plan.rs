@@ -68,7 +68,7 @@ impl Settings {
             publishers: 16,
             host_kills: 5,
             plugin_kills: 12,
-            plugin_stops: 2,
+            plugin_stops: 3,
             full_disks: 2,
             connection_kills: 0,
             server_kills: 0,
@@ -186,21 +186,22 @@ pub struct Planned {
 pub fn draw(settings: &Settings, plugins: usize) -> Vec<Planned> {
     let mut chance = Chance::new(settings.seed);
     let mut plan = Vec::new();
-    let kinds: [(u64, fn(&mut Chance, u64) -> Fault); 6] = [
-        (settings.host_kills, |_, _| Fault::KillHost),
-        (settings.plugin_kills, |chance, plugins| Fault::KillPlugin(chance.below(plugins) as usize)),
-        (settings.plugin_stops, |chance, plugins| {
-            Fault::StopPlugin(chance.below(plugins) as usize, hold(chance))
+    let kinds: [(u64, fn(&mut Chance, u64, u64) -> Fault); 6] = [
+        (settings.host_kills, |_, _, _| Fault::KillHost),
+        (settings.plugin_kills, |chance, plugins, _| Fault::KillPlugin(chance.below(plugins) as usize)),
+        // In turn, so that a few are enough for each of them.
+        (settings.plugin_stops, |chance, plugins, number| {
+            Fault::StopPlugin((number % plugins) as usize, hold(chance))
         }),
-        (settings.full_disks, |chance, _| Fault::FillDisk(hold(chance))),
-        (settings.connection_kills, |_, _| Fault::KillConnections),
-        (settings.server_kills, |chance, _| Fault::KillServer(hold(chance))),
+        (settings.full_disks, |chance, _, _| Fault::FillDisk(hold(chance))),
+        (settings.connection_kills, |_, _, _| Fault::KillConnections),
+        (settings.server_kills, |chance, _, _| Fault::KillServer(hold(chance))),
     ];
     for (count, make) in kinds {
-        for _ in 0..count {
+        for number in 0..count {
             let after = chance.below(settings.events);
             let delay = Duration::from_millis(chance.below(MOST_DELAY_MS));
-            let fault = make(&mut chance, plugins.max(1) as u64);
+            let fault = make(&mut chance, plugins.max(1) as u64, number);
             plan.push(Planned { after, delay, fault });
         }
     }

@@ -18,8 +18,11 @@ use super::stage::{PLUGINS, Stage, now, wait_until};
 use super::verdict::{Event, Evidence, Plugin, Verdict, judge};
 use crate::daemon::{runs, temps};
 
-/// Confirmed events by which the flow may run ahead of the next fault, so that faults strike while it flows.
+/// Confirmed events by which the flow may run ahead of the next fault at most, so that faults strike while it flows.
 const AHEAD: u64 = 100;
+
+/// In a short run it is this share of all, so that faults do not all come at its end.
+const AHEAD_SHARE: u64 = 20;
 
 /// How long no plugin may have written anything before all lines count as drained. It must be longer than the five seconds
 /// after which an event without acks is settled, and the next one sent after a crash.
@@ -124,7 +127,7 @@ impl<'a> Run<'a> {
     fn strike_all(&mut self, tell: &mut dyn FnMut(&str)) -> Result<(), String> {
         let plan = draw(self.settings, PLUGINS.len());
         for (number, planned) in plan.iter().enumerate() {
-            self.flow.allow(planned.after + AHEAD);
+            self.flow.allow(planned.after + self.ahead());
             self.wait_for(planned.after)?;
             std::thread::sleep(planned.delay);
             self.strike(planned).map_err(|error| format!("{:?}: {error}", planned.fault))?;
@@ -194,9 +197,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn ahead(&self) -> u64 {
+        (self.settings.events / AHEAD_SHARE).clamp(1, AHEAD)
+    }
+
     /// Lets a fault last, while publishers go on.
     fn hold(&mut self, hold: Duration) -> Result<(), String> {
-        self.flow.allow(self.flow.confirmed() + AHEAD);
+        self.flow.allow(self.flow.confirmed() + self.ahead());
         std::thread::sleep(hold);
         self.stage.check_daemon()
     }
@@ -368,11 +375,11 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Events whose delivery to a plugin took more than one attempt.
+    /// Events whose delivery to a plugin had a failed attempt.
     fn retried(&mut self, plugin: &str) -> Result<HashSet<String>, String> {
-        let records = self.deliveries(plugin, "settled")?;
-        let more_than_one = records.iter().filter(|record| record["attempts"].as_u64() > Some(1));
-        Ok(more_than_one.filter_map(|record| Some(record["event_id"].as_str()?.to_owned())).collect())
+        let path = format!("/api/attempts?plugin={plugin}&result=failed&limit=500");
+        let failed = self.runtime.block_on(self.rest.all(&path))?;
+        Ok(failed.iter().filter_map(|attempt| Some(attempt["event_id"].as_str()?.to_owned())).collect())
     }
 
     fn verify_audit(&mut self) -> Result<String, String> {

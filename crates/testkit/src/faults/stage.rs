@@ -42,7 +42,7 @@ pub const SMALL_DISK: &str = "TEMPS_FAULTS_SMALL_DISK";
 /// Everything that a run works with.
 #[derive(Debug)]
 pub struct Stage {
-    /// The home; it goes with the stage, unless the run failed.
+    /// The home.
     pub home: PathBuf,
     /// The database server, when there is one.
     pub server: Option<Postgres>,
@@ -173,20 +173,24 @@ impl Stage {
         }
     }
 
+    /// How the daemon ended by itself, if it did.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        let status = self.daemon.as_mut()?.process.try_wait().ok().flatten()?;
+        self.daemon = None;
+        self.target.send_replace(None);
+        Some(status)
+    }
+
     /// Whether the daemon still runs, as it should.
     ///
     /// # Errors
     /// How it ended.
     pub fn check_daemon(&mut self) -> Result<(), String> {
-        let Some(daemon) = &mut self.daemon else { return Ok(()) };
-        match daemon.process.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(status)) => {
-                self.daemon = None;
-                self.target.send_replace(None);
+        match self.ended() {
+            None => Ok(()),
+            Some(status) => {
                 Err(format!("the daemon ended by itself ({status}); the end of its log:\n{}", self.log_end()))
             }
-            Err(error) => Err(error.to_string()),
         }
     }
 
