@@ -4,6 +4,8 @@ mod audit;
 mod commands;
 mod databases;
 mod endings;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod plugins;
 mod serving;
 mod settings;

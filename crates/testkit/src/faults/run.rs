@@ -15,7 +15,7 @@ use super::plan::{Fault, Planned, Settings, draw};
 use super::publisher::{Flow, Written};
 use super::rest::Rest;
 use super::stage::{PLUGINS, Stage, now, wait_until};
-use super::verdict::{Event, Evidence, Plugin, Verdict, judge};
+use super::verdict::{Event, Evidence, Kind, Plugin, Verdict, judge};
 use crate::daemon::{runs, temps};
 
 /// Confirmed events by which the flow may run ahead of the next fault at most, so that faults strike while it flows.
@@ -114,8 +114,16 @@ impl<'a> Run<'a> {
     /// taken up.
     fn subscribe(&mut self) -> Result<(), String> {
         self.stage.start()?;
-        for (name, _) in PLUGINS {
+        for (name, kind) in PLUGINS {
             self.pid_of(name)?;
+            let info = self.runtime.block_on(self.rest.get(&format!("/api/plugins/{name}")))?;
+            let acks = info["features"].as_array().is_some_and(|features| features.contains(&json!("ack")));
+            if acks != (kind == Kind::Acks) {
+                return Err(format!(
+                    "{name} is to take events by {kind}, and has the features {}",
+                    info["features"]
+                ));
+            }
         }
         for publisher in 0..self.settings.publishers {
             let (flow, rest) = (self.flow.clone(), self.rest.clone());
@@ -269,20 +277,19 @@ impl<'a> Run<'a> {
 
     /// Waits until every plugin has every event and nothing moves any more; sends dead letters again, as an operator would.
     fn drain(&mut self, journal: &[Event], tell: &mut dyn FnMut(&str)) -> Result<(), String> {
-        let (mut moved_at, mut handled) = (Instant::now(), vec![HashSet::new(); PLUGINS.len()]);
-        let mut seen = vec![0; PLUGINS.len()];
+        let all: HashSet<&str> = journal.iter().map(|event| event.id.as_str()).collect();
+        let mut missing = vec![all; PLUGINS.len()];
+        let (mut moved_at, mut seen) = (Instant::now(), vec![0; PLUGINS.len()]);
         loop {
             let mut moved = false;
             for (index, ledger) in self.ledgers.iter_mut().enumerate() {
                 moved |= ledger.look().map_err(|error| error.to_string())? > 0;
-                let new = ledger.lines[seen[index]..].iter().filter_map(|line| line.event.clone());
-                handled[index].extend(new);
+                for line in &ledger.lines[seen[index]..] {
+                    line.event.as_deref().map(|id| missing[index].remove(id));
+                }
                 seen[index] = ledger.lines.len();
             }
-            let left: usize = handled
-                .iter()
-                .map(|handled| journal.iter().filter(|event| !handled.contains(&event.id)).count())
-                .sum();
+            let left: usize = missing.iter().map(HashSet::len).sum();
             if moved {
                 moved_at = Instant::now();
             }
