@@ -3,6 +3,7 @@
 mod audit;
 mod commands;
 mod databases;
+mod delivering;
 mod endings;
 #[cfg(feature = "failpoints")]
 mod failpoints;
