@@ -11,6 +11,7 @@ mod events;
 mod floor;
 mod memory;
 mod proxy;
+mod publish;
 mod rig;
 mod spawn;
 mod stats;
@@ -44,6 +45,7 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Section {
     Channel,
+    Publish,
     Events,
     Audit,
     Proxy,
@@ -52,8 +54,15 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Section; 6] =
-        [Section::Channel, Section::Events, Section::Audit, Section::Proxy, Section::Spawn, Section::Memory];
+    const ALL: [Section; 7] = [
+        Section::Channel,
+        Section::Publish,
+        Section::Events,
+        Section::Audit,
+        Section::Proxy,
+        Section::Spawn,
+        Section::Memory,
+    ];
 
     /// Whether the section measures single round trips, and so runs on one CPU.
     fn is_pinned(self) -> bool {
@@ -124,6 +133,7 @@ fn run_here(section: Section) -> Outcome<()> {
     let figures = runtime.block_on(async {
         match section {
             Section::Channel => channel::measure().await,
+            Section::Publish => publish::measure().await,
             Section::Events => events::measure().await,
             Section::Audit => audit::measure().await,
             Section::Proxy => proxy::measure().await,

@@ -7,6 +7,7 @@
 //! in this crate and nowhere else; the crate knows nothing of processes, sockets or HTTP.
 
 mod address;
+pub mod failpoint;
 mod host;
 mod open;
 mod platform;

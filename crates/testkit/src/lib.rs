@@ -6,6 +6,7 @@
 pub mod behaviour;
 pub mod binaries;
 pub mod daemon;
+pub mod faults;
 pub mod played_host;
 pub mod postgres;
 pub mod skip;

@@ -3,7 +3,10 @@
 mod audit;
 mod commands;
 mod databases;
+mod delivering;
 mod endings;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod plugins;
 mod serving;
 mod settings;

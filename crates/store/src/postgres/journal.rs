@@ -10,7 +10,7 @@ use super::lane::{Batch, Waiting};
 use super::pool::On;
 use super::{PostgresStore, limit_of};
 use crate::host::Encoded;
-use crate::{JournalEntry, JournalStore, MAX_PAGE_BYTES, Published, Seq, StoreError};
+use crate::{JournalEntry, JournalStore, MAX_PAGE_BYTES, Published, Seq, StoreError, failpoint};
 
 #[async_trait]
 impl JournalStore for PostgresStore {
@@ -66,12 +66,15 @@ impl Batch for Publishes {
         _again: bool,
     ) -> Result<Vec<Vec<Published>>, StoreError> {
         let events: Vec<&Encoded> = items.iter().flat_map(|waiting| &waiting.item).collect();
+        failpoint!("journal.insert");
         let mut published = append(conn, &self.node, &events).await?.into_iter();
+        failpoint!("journal.committed");
         let outputs = items.iter().map(|waiting| published.by_ref().take(waiting.item.len()).collect());
         let outputs: Vec<Vec<Published>> = outputs.collect();
         if let Some(last) = outputs.iter().flatten().map(|one| one.seq).max() {
             raise(&self.head, last);
         }
+        failpoint!("journal.announced");
         Ok(outputs)
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{SqliteStore, WriteTx};
 use crate::host::Encoded;
-use crate::{JournalEntry, JournalStore, MAX_PAGE_BYTES, Published, Seq, StoreError};
+use crate::{JournalEntry, JournalStore, MAX_PAGE_BYTES, Published, Seq, StoreError, failpoint};
 
 #[async_trait]
 impl JournalStore for SqliteStore {
@@ -46,6 +46,7 @@ pub(crate) fn insert(tx: &WriteTx<'_>, event: &PluginEvent) -> Result<Published,
 
 /// [`insert`] for an event that is encoded already.
 pub(crate) fn insert_encoded(tx: &WriteTx<'_>, event: &Encoded) -> Result<Published, StoreError> {
+    failpoint!("journal.insert", return Ok(Published { seq: head(tx)? + 1, duplicate: false }));
     let inserted = tx
         .prepare_cached(
             "INSERT INTO journal (id, event_type, project_id, published_at, total, json)

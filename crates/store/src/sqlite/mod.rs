@@ -90,6 +90,12 @@ impl SqliteStore {
         self.readers.read(work).await.map_err(|error| error.during(action))
     }
 
+    /// Commits since it was opened, for whoever measures how many writes share one.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.writer.commits()
+    }
+
     /// Finishes the writes that are queued and closes the database. What comes later fails with [`StoreError::Closed`].
     ///
     /// Nothing is lost without it: each write that was confirmed is durable. It exists so that a program can end in order.

@@ -7,12 +7,13 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::chain::Chain;
-use crate::{Seq, StoreError};
+use crate::{Seq, StoreError, failpoint};
 
 /// Writes that may wait for the writer; further callers wait for a place. Each is a closure and what it captured.
 const QUEUE: usize = 1024;
@@ -24,6 +25,7 @@ const GROUP: usize = 256;
 #[derive(Debug)]
 pub(super) struct Writer {
     commands: mpsc::Sender<Command>,
+    commits: Arc<AtomicU64>,
 }
 
 enum Command {
@@ -66,11 +68,18 @@ impl Writer {
         chain: Arc<Chain>,
     ) -> Result<Self, StoreError> {
         let (commands, queue) = mpsc::channel(QUEUE);
+        let commits = Arc::new(AtomicU64::new(0));
+        let after = After { head, chain, commits: commits.clone() };
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&conn, queue, &After { head, chain }))
+            .spawn(move || run(&conn, queue, &after))
             .map_err(|e| StoreError::Database { action: "start its writer thread", reason: e.to_string() })?;
-        Ok(Self { commands })
+        Ok(Self { commands, commits })
+    }
+
+    /// Commits since the start.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Queues `work` and waits until it is durable.
@@ -137,10 +146,12 @@ where
     }
 }
 
-/// What a commit brings with it: the link of the audit chain before it, and the journal's head that is announced after it.
+/// What a commit brings with it: the link of the audit chain before it, the journal's head that is announced after it, and
+/// its count.
 struct After {
     head: watch::Sender<Seq>,
     chain: Arc<Chain>,
+    commits: Arc<AtomicU64>,
 }
 
 fn run(conn: &Connection, mut queue: mpsc::Receiver<Command>, after: &After) {
@@ -186,8 +197,12 @@ fn write_group(
     {
         tracing::error!(%error, "the database refused to roll back");
     }
+    if outcome.is_ok() {
+        after.commits.fetch_add(1, Ordering::Relaxed);
+    }
     if let Ok(Some(seq)) = outcome {
         after.head.send_replace(seq);
+        failpoint!("journal.announced");
     }
     let commit = outcome.map(|_| ());
     for write in group {
@@ -219,7 +234,9 @@ fn transaction(
         }
     }
     chain.end(conn, begun)?;
+    failpoint!("journal.commit", if head.is_some());
     execute(conn, "COMMIT")?;
+    failpoint!("journal.committed", if head.is_some());
     Ok(head)
 }
 
