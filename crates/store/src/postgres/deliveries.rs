@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 
 use super::attempts::{self, AttemptRows, small};
 use super::connection::{Params, text};
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, Value};
 use super::pool::On;
 use super::trail::Entry;
 use super::{PostgresStore, limit_of};
@@ -261,8 +261,11 @@ fn write_open(
     if put.is_empty() {
         return;
     }
-    fn column<T>(put: &[(&str, &DeliveryRecord)], of: impl Fn(&DeliveryRecord) -> T) -> Box<Vec<T>> {
-        Box::new(put.iter().map(|(_, delivery)| of(delivery)).collect())
+    fn column<T>(put: &[(&str, &DeliveryRecord)], of: impl Fn(&DeliveryRecord) -> T) -> Value
+    where
+        Vec<T>: ToSql + Sync + Send + 'static,
+    {
+        Box::new(put.iter().map(|(_, delivery)| of(delivery)).collect::<Vec<T>>())
     }
     let plugins: Vec<String> = put.iter().map(|(plugin, _)| (*plugin).to_owned()).collect();
     pipeline.add(

@@ -6,7 +6,10 @@ use super::connection::Conn;
 use crate::StoreError;
 
 /// Values of a statement that is sent later.
-pub(super) type Values = Vec<Box<dyn ToSql + Sync + Send>>;
+pub(super) type Values = Vec<Value>;
+
+/// One of them.
+pub(super) type Value = Box<dyn ToSql + Sync + Send>;
 
 /// Statements in order.
 #[derive(Default)]
