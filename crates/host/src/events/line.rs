@@ -428,7 +428,7 @@ impl Line {
             && read_at + self.survive <= now.instant
         {
             let Some(sent) = self.sent.pop_front() else { return };
-            self.settled(sent, now, read_at, "read, and lived on".into());
+            self.settled(&sent, now, read_at, "read, and lived on".into());
         }
     }
 
@@ -474,7 +474,7 @@ impl Line {
         match outcome {
             Ok(()) => {
                 let Some(sent) = self.sent.remove(index) else { return false };
-                self.settled(sent, now, now.instant, "acked".into());
+                self.settled(&sent, now, now.instant, "acked".into());
             }
             Err(reason) => self.failed(index, now, reason, Failure::Refused),
         }
@@ -496,7 +496,7 @@ impl Line {
     /// The plugin answered the post with success.
     pub(super) fn posted(&mut self, now: Now, answer: String) {
         if let Some(sent) = self.sent.pop_front() {
-            self.settled(sent, now, now.instant, answer.into());
+            self.settled(&sent, now, now.instant, answer.into());
         }
     }
 
@@ -507,7 +507,7 @@ impl Line {
         }
     }
 
-    fn settled(&mut self, sent: Sent, now: Now, proven: Instant, answer: std::borrow::Cow<'static, str>) {
+    fn settled(&mut self, sent: &Sent, now: Now, proven: Instant, answer: std::borrow::Cow<'static, str>) {
         let latency = proven.saturating_duration_since(sent.at.instant);
         let has_row = sent.beside || sent.item.tries.row;
         self.outcomes.push(Outcome::settled(
@@ -520,7 +520,7 @@ impl Line {
             has_row,
         ));
         self.crashed_in_a_row = 0;
-        self.left_flight(&sent);
+        self.left_flight(sent);
         if sent.beside {
             self.came_to_an_end(sent.item.entry.project_id);
         }

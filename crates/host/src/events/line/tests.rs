@@ -760,7 +760,7 @@ impl Witness {
     }
 
     /// The plugin is well from now on.
-    fn to_the_end(&mut self, bench: &mut Bench) {
+    fn play_to_the_end(&mut self, bench: &mut Bench) {
         for _ in 0..2_000 {
             self.take(bench, &Step::Send);
             self.take(bench, &Step::Read);
@@ -792,7 +792,7 @@ proptest! {
                 prop_assert!(!wanted || held, "the cursor passes {}", entry.seq);
             }
         }
-        witness.to_the_end(&mut bench);
+        witness.play_to_the_end(&mut bench);
         for (entry, wanted) in &bench.journal {
             prop_assert_eq!(*wanted, is_done(&bench, entry.seq), "{} of {:?}", entry.seq, bench.open);
         }
