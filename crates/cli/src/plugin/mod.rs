@@ -12,7 +12,7 @@ use clap::Subcommand;
 use serde_json::json;
 use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
-use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
+use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, Usage};
 
 use crate::audit::words::bytes;
 use crate::client::Client;
@@ -194,6 +194,7 @@ fn one(plugin: &Plugin) -> String {
         ("why", plugin.reason.clone()),
         ("health", plugin.health.clone()),
         ("channel", plugin.channel.clone()),
+        ("api_version", plugin.api_version.as_ref().map(api_version)),
         ("features", list(&plugin.features)),
         ("events", events),
         ("page", plugin.ui_url.clone()),
@@ -229,6 +230,13 @@ fn uses(usage: &Usage) -> String {
         shown(usage.descriptors),
         time(usage.at)
     )
+}
+
+fn api_version(version: &PluginApiVersion) -> String {
+    match &version.deprecated {
+        None => version.major.to_string(),
+        Some(advice) => plain(&format!("{} (deprecated: {advice})", version.major)),
+    }
 }
 
 fn database(database: &PluginDatabase) -> String {
