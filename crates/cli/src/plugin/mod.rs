@@ -12,7 +12,9 @@ use clap::Subcommand;
 use serde_json::json;
 use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
-use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, Usage};
+use temps_server::api::plugins::{
+    Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, Usage,
+};
 
 use crate::audit::words::bytes;
 use crate::client::Client;
@@ -278,4 +280,21 @@ fn last_crash(crash: &Crash) -> String {
         text.push_str(&plain(line));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deprecated_version_says_what_to_do() {
+        let version = |deprecated: Option<&str>| PluginApiVersion {
+            major: 1,
+            newest: 2,
+            deprecated: deprecated.map(str::to_owned),
+        };
+        assert_eq!(api_version(&version(None)), "1");
+        let shown = api_version(&version(Some("it ends on 2027-06-01")));
+        assert_eq!(shown, "1 (deprecated: it ends on 2027-06-01)");
+    }
 }

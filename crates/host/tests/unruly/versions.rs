@@ -69,7 +69,8 @@ async fn an_event_without_an_older_form_fails_with_the_reason_and_the_plugin_goe
     let id = scene.publish_data("deployment.ready", json!({"news": true})).await;
     let reason = async {
         loop {
-            let filter = AttemptFilter { plugin: Some("older".into()), limit: 10, ..AttemptFilter::default() };
+            let filter =
+                AttemptFilter { plugin: Some("older".into()), limit: 10, ..AttemptFilter::default() };
             let attempts = scene.host.store().attempts(filter).await.unwrap();
             if let Some(answer) = attempts.into_iter().find_map(|attempt| attempt.answer) {
                 return answer;
@@ -91,8 +92,7 @@ async fn an_event_without_an_older_form_fails_with_the_reason_and_the_plugin_goe
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deprecated_version_is_said_and_one_that_is_not_spoken_is_refused() {
     let scene = scene().await;
-    let (old, new) =
-        (scene.host.api_version("older").unwrap(), scene.host.api_version("newer").unwrap());
+    let (old, new) = (scene.host.api_version("older").unwrap(), scene.host.api_version("newer").unwrap());
     assert_eq!((old.major, new.major, new.newest, new.deprecated), (1, 2, 2, None));
     assert!(old.deprecated.unwrap().contains("2027-06-01"));
     let (lines, _) = scene.host.logs("older", 50).unwrap();
