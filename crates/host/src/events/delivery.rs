@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::account::{Account, DeliveryStatus};
+use super::adapted::adapted;
 use super::filter;
 use super::flight::{self, Flight, Landed};
 use super::journal::{Entry, Journal};
@@ -33,6 +34,7 @@ use crate::channel::ChannelHandle;
 use crate::metrics::Metrics;
 use crate::plugin::{Ended, Link};
 use crate::registry::PluginHandle;
+use crate::versions::{ApiVersions, major_of};
 
 /// Events that are looked at before anything else gets its turn.
 const PAGE: usize = 256;
@@ -59,6 +61,7 @@ pub(super) struct Tools {
     pub(super) audit: Audit,
     /// How long a plugin without acks must live after it read an event.
     pub(super) survive: Duration,
+    pub(super) versions: Arc<ApiVersions>,
     pub(super) stop: CancellationToken,
 }
 
@@ -351,11 +354,12 @@ impl Delivery {
             let history = store.delivery_history(&self.name, place, last.seq).await?;
             known = history.into_iter().map(|known| (known.seq, known)).collect();
         }
+        let versions = Arc::clone(&self.tools.versions);
         for entry in page {
             if !self.line.has_room() {
                 break;
             }
-            self.line.take(&entry, wanted(link, &self.handle, &entry), known.remove(&entry.seq));
+            self.line.take(&entry, wanted(link, &self.handle, &versions, &entry), known.remove(&entry.seq));
         }
         failpoint!("delivery.taken");
         Ok(More::Now)
@@ -409,7 +413,7 @@ impl Delivery {
         if most == 0 {
             return None;
         }
-        let batch = self.line.next_batch(mode, most, Now::read(), |entry| wanted(link, &self.handle, entry));
+        let batch = self.next_batch(link, mode, most);
         if batch.is_empty() {
             return None;
         }
@@ -423,6 +427,29 @@ impl Delivery {
             (_, Some(channel)) => flight::send(channel, &batch),
             (_, None) => flight::post_one(link.clone(), batch[0].clone()),
         })
+    }
+
+    /// The next events to send, in the form of the plugin's version. One that has none there has failed.
+    fn next_batch(&mut self, link: &Link, mode: Mode, most: usize) -> Vec<Arc<Entry>> {
+        let versions = Arc::clone(&self.tools.versions);
+        let major = major_of(&link.manifest);
+        loop {
+            let wants = |entry: &Arc<Entry>| wanted(link, &self.handle, &versions, entry);
+            let picked = self.line.next_batch(mode, most, Now::read(), wants);
+            let nothing_left = picked.is_empty();
+            let mut batch = Vec::with_capacity(picked.len());
+            for entry in picked {
+                match adapted(&versions, &entry, major) {
+                    Ok(entry) => batch.push(entry),
+                    Err(error) => {
+                        self.line.acked(&entry.id, Err(shortened(error.to_string())), Now::read());
+                    }
+                }
+            }
+            if nothing_left || !batch.is_empty() {
+                return batch;
+            }
+        }
     }
 
     /// While deliveries are paused for failing, one event now and then finds out whether they still fail.
@@ -584,7 +611,7 @@ fn mode_of(link: &Link) -> Mode {
 }
 
 /// Whether the plugin asked for an event, may receive its type, and may see its project.
-fn wanted(link: &Link, handle: &PluginHandle, entry: &Entry) -> bool {
+fn wanted(link: &Link, handle: &PluginHandle, versions: &ApiVersions, entry: &Arc<Entry>) -> bool {
     let asked = link
         .manifest
         .events
@@ -598,7 +625,12 @@ fn wanted(link: &Link, handle: &PluginHandle, entry: &Entry) -> bool {
         grants.allows_event(&entry.event_type)
             && entry.project_id.is_none_or(|project| grants.allows_project(project))
     };
-    granted && filter::passes(&link.manifest.filters, entry)
+    if !granted || link.manifest.filters.is_empty() {
+        return granted;
+    }
+    // The manifest's filters speak of the form that the plugin knows. An event without one is to fail where it is seen.
+    adapted(versions, entry, major_of(&link.manifest))
+        .map_or(true, |entry| filter::passes(&link.manifest.filters, &entry))
 }
 
 /// A plugin's own words, as long as a record has room for.

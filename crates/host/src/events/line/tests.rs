@@ -66,6 +66,7 @@ impl Bench {
             project_id,
             published_at: self.now().utc,
             json: "{}".into(),
+            forms: Default::default(),
         });
         self.journal.push((entry.clone(), wanted));
         self.line.take(&entry, wanted, None);
@@ -489,6 +490,7 @@ fn a_line_takes_no_more_than_its_bounds() {
             project_id: None,
             published_at: first.published_at,
             json: json.clone(),
+            forms: Default::default(),
         };
         large.take(&Arc::new(entry), true, None);
     }
