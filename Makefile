@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup fmt lint bench clean
+.PHONY: help run test setup fmt lint bench faults clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,15 @@ bench: ## Measure latency, throughput and memory on this machine
 	@scripts/setup.sh run
 	@cargo build --release --locked -p temps-benches --bins
 	@target/release/temps-bench
+
+# What a run of faults may be told; what is not said has a default.
+FAULTS := STORE EVENTS PUBLISHERS HOST_KILLS PLUGIN_KILLS PLUGIN_STOPS FULL_DISKS CONNECTION_KILLS SERVER_KILLS SEED
+
+faults: ## Kill hosts, plugins, databases under load and judge what is left (EVENTS=100000 HOST_KILLS=200 SEED=… STORE=postgres)
+	@scripts/setup.sh run
+	@cargo build --locked --quiet -p temps-cli -p temps-testkit --bins
+	@cargo build --locked --quiet -p temps-plugin-sdk --example ledger
+	@TEMPS_TEST_BUILT=1 target/debug/temps-faults $(foreach word,$(FAULTS),$(if $($(word)),$(word)=$($(word))))
 
 clean: ## Remove build results and the run-time home of `make run`
 	@cargo clean

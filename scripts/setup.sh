@@ -45,6 +45,8 @@ check_run() {
 check_test() {
   need ps procps
   need chromium chromium
+  # The server's programs lie outside of PATH on Debian. No cluster is made: tests make their own.
+  compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || need postgres postgresql
   local extra
   for extra in clippy:cargo-clippy rustfmt:cargo-fmt; do
     has "${extra#*:}" || tools+=("${extra%%:*} is missing: run \`rustup component add ${extra%%:*}\`")
@@ -58,11 +60,21 @@ check_test() {
   fi
 }
 
+# Debian's package would make a cluster and start it with the machine; only the programs are wanted. A setting that is
+# there already is somebody's wish and stays.
+no_database_service() {
+  case " ${packages[*]} " in *" postgresql "*) ;; *) return 0 ;; esac
+  [ -e /etc/postgresql-common/createcluster.conf ] && return 0
+  mkdir -p /etc/postgresql-common
+  echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+}
+
 install_packages() {
   [ ${#packages[@]} -gt 0 ] || return 0
   if [ "$(id -u)" = 0 ] && has apt-get; then
     say "installing ${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
+    no_database_service
     apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null 2>&1 && return 0
     # An old or empty package list is the usual reason; then once more, and loud.
     apt-get update -qq

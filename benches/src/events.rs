@@ -1,6 +1,6 @@
 //! Events from publish to the plugins' handlers, against bare sockets that carry and parse the same bytes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use temps_protocol::PluginEvent;
 
@@ -21,7 +21,6 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     for (plugins, events) in [(1, BURST), (10, BURST), (100, 3_000)] {
         figures.push(push(plugins, events).await?);
     }
-    figures.push(publish_alone().await?);
     Ok(figures)
 }
 
@@ -37,7 +36,7 @@ async fn push(plugins: usize, events: usize) -> Outcome<Figure> {
             async move { rig.get(&format!("bench-{index}"), &path).await }
         })
         .collect();
-    let (published, received) = tokio::join!(publish(&rig, events), all(waiting));
+    let (published, received) = tokio::join!(publish(&rig, PUBLISHERS, events), all(waiting));
     published?;
     received?;
     let value = (events * plugins) as f64 / begin.elapsed().as_secs_f64();
@@ -76,11 +75,12 @@ async fn all<F: Future<Output = Outcome<Vec<u8>>>>(waiting: Vec<F>) -> Outcome<(
     .await
 }
 
-async fn publish(rig: &Rig, events: usize) -> Outcome<()> {
+/// Publishes `events` events by so many publishers at once.
+pub(crate) async fn publish(rig: &Rig, publishers: usize, events: usize) -> Outcome<()> {
     let mut tasks = tokio::task::JoinSet::new();
-    for publisher in 0..PUBLISHERS {
+    for publisher in 0..publishers {
         let host = rig.host.clone();
-        let share = events / PUBLISHERS + usize::from(publisher < events % PUBLISHERS);
+        let share = events / publishers + usize::from(publisher < events % publishers);
         tasks.spawn(async move {
             for _ in 0..share {
                 host.publish(sample_event()).await.map_err(|error| error.to_string())?;
@@ -94,41 +94,8 @@ async fn publish(rig: &Rig, events: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// Durable publishes without a plugin, against appending the same bytes to a file with the same durability, 64 to a sync.
-async fn publish_alone() -> Outcome<Figure> {
-    let rig = Rig::start().await?;
-    let events = 20_000;
-    let begin = Instant::now();
-    publish(&rig, events).await?;
-    let value = events as f64 / begin.elapsed().as_secs_f64();
-    let path = rig.directory.path().join("floor.log");
-    let floor = tokio::task::spawn_blocking(move || append(&path, events)).await??;
-    rig.host.shutdown().await;
-    Ok(Figure::new(
-        "durable publishes, 64 publishers",
-        "events/s",
-        value,
-        "append to a file, fdatasync every 64",
-        floor,
-    ))
-}
-
-fn append(path: &std::path::Path, events: usize) -> std::io::Result<f64> {
-    use std::io::Write;
-    let mut file = std::fs::File::create(path)?;
-    let line = serde_json::to_vec(&sample_event())?;
-    let begin = Instant::now();
-    for index in 0..events {
-        file.write_all(&line)?;
-        if index % PUBLISHERS == PUBLISHERS - 1 {
-            file.sync_data()?;
-        }
-    }
-    file.sync_data()?;
-    Ok(events as f64 / begin.elapsed().max(Duration::from_nanos(1)).as_secs_f64())
-}
-
-fn sample_event() -> PluginEvent {
+/// An event like those of a real platform.
+pub(crate) fn sample_event() -> PluginEvent {
     PluginEvent {
         id: uuid::Uuid::now_v7().to_string(),
         event_type: "deployment.succeeded".into(),

@@ -43,24 +43,43 @@ pub(crate) async fn ping_pong(
     response: usize,
     count: usize,
 ) -> Outcome<Samples> {
-    let socket = directory.join("floor.sock");
-    let _ = std::fs::remove_file(&socket);
-    let path = socket.to_string_lossy().into_owned();
-    let _echo = start(&["--floor-echo", &path, &request.to_string(), &response.to_string()])?;
-    let mut stream = connect(&socket).await?;
-    let out = vec![b'x'; request];
-    let mut back = vec![0u8; response];
+    let mut echo = Echo::start(directory, request, response).await?;
     let mut nanos = Vec::with_capacity(count);
     for _ in 0..count {
         let begin = Instant::now();
-        stream.write_all(&out).await?;
-        stream.read_exact(&mut back).await?;
+        echo.round_trip().await?;
         nanos.push(begin.elapsed().as_nanos() as u64);
     }
     Ok(Samples::from_nanos(nanos))
 }
 
-/// The other side of [`ping_pong`].
+/// Another process that answers so many bytes with so many others.
+pub(crate) struct Echo {
+    _process: FloorProcess,
+    stream: UnixStream,
+    out: Vec<u8>,
+    back: Vec<u8>,
+}
+
+impl Echo {
+    pub(crate) async fn start(directory: &Path, request: usize, response: usize) -> Outcome<Self> {
+        let socket = directory.join("floor.sock");
+        let _ = std::fs::remove_file(&socket);
+        let path = socket.to_string_lossy().into_owned();
+        let process = start(&["--floor-echo", &path, &request.to_string(), &response.to_string()])?;
+        let stream = connect(&socket).await?;
+        Ok(Self { _process: process, stream, out: vec![b'x'; request], back: vec![0; response] })
+    }
+
+    /// There and back.
+    pub(crate) async fn round_trip(&mut self) -> Outcome<()> {
+        self.stream.write_all(&self.out).await?;
+        self.stream.read_exact(&mut self.back).await?;
+        Ok(())
+    }
+}
+
+/// The other side of [`Echo`].
 pub(crate) fn serve_echo(arguments: &[String]) -> Outcome<()> {
     let [socket, request, response] = arguments else { return Err("three values are needed".into()) };
     let (request, response): (usize, usize) = (request.parse()?, response.parse()?);

@@ -5,11 +5,13 @@
 //! between two placements and the figures of two runs cannot be compared. Ratios are what counts; the absolute figures are
 //! this machine's.
 
+mod audit;
 mod channel;
 mod events;
 mod floor;
 mod memory;
 mod proxy;
+mod publish;
 mod rig;
 mod spawn;
 mod stats;
@@ -43,15 +45,24 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Section {
     Channel,
+    Publish,
     Events,
+    Audit,
     Proxy,
     Spawn,
     Memory,
 }
 
 impl Section {
-    const ALL: [Section; 5] =
-        [Section::Channel, Section::Events, Section::Proxy, Section::Spawn, Section::Memory];
+    const ALL: [Section; 7] = [
+        Section::Channel,
+        Section::Publish,
+        Section::Events,
+        Section::Audit,
+        Section::Proxy,
+        Section::Spawn,
+        Section::Memory,
+    ];
 
     /// Whether the section measures single round trips, and so runs on one CPU.
     fn is_pinned(self) -> bool {
@@ -122,7 +133,9 @@ fn run_here(section: Section) -> Outcome<()> {
     let figures = runtime.block_on(async {
         match section {
             Section::Channel => channel::measure().await,
+            Section::Publish => publish::measure().await,
             Section::Events => events::measure().await,
+            Section::Audit => audit::measure().await,
             Section::Proxy => proxy::measure().await,
             Section::Spawn => spawn::measure().await,
             Section::Memory => memory::measure().await,

@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A host with its directories. The directories go with the last host over them.
 pub(crate) struct Rig {
     pub(crate) host: PluginHost,
+    pub(crate) store: Arc<temps_store::sqlite::SqliteStore>,
     pub(crate) directory: Arc<tempfile::TempDir>,
 }
 
@@ -45,10 +46,10 @@ impl Rig {
         let host = PluginHost::builder()
             .config(config)
             .platform(Arc::new(BenchPlatform))
-            .store(store)
+            .store(store.clone())
             .build()
             .await?;
-        Ok(Self { host, directory })
+        Ok(Self { host, store, directory })
     }
 
     /// Drops `count` copies of the bench plugin into the plugins directory, named `bench-0` and so on.

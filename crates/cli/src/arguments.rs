@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit::EXIT_CODES;
@@ -96,6 +97,26 @@ pub(crate) enum Command {
     Completions(completions::Arguments),
 }
 
+/// A moment: RFC 3339, or how long ago in seconds, minutes, hours or days.
+pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        return Ok(at.to_utc());
+    }
+    let ago = text.char_indices().last().and_then(|(at, unit)| {
+        let count: i64 = text.get(..at)?.parse().ok().filter(|count| *count >= 0)?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 60 * 60,
+            'd' => 24 * 60 * 60,
+            _ => return None,
+        };
+        TimeDelta::try_seconds(count.checked_mul(seconds)?)
+    });
+    let at = ago.and_then(|ago| Utc::now().checked_sub_signed(ago));
+    at.ok_or_else(|| "write a time like 2026-01-31T12:00:00Z, or how long ago: 90s, 10m, 2h, 7d".to_owned())
+}
+
 /// How many entries of a list are wanted.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Limit {
@@ -113,6 +134,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_how_long_ago() {
+        assert_eq!(moment("2026-01-31T12:00:00+02:00").unwrap().to_rfc3339(), "2026-01-31T10:00:00+00:00");
+        let ago = Utc::now() - moment("2h").unwrap();
+        assert!((ago - TimeDelta::hours(2)).abs() < TimeDelta::minutes(1), "{ago}");
+        for wrong in ["", "h", "-1h", "yesterday", "2w", "99999999999999999d", "1ü"] {
+            assert!(moment(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -86,6 +86,26 @@ impl Client {
         self.ask(Method::PATCH, path, &(), Some(body)).await
     }
 
+    /// PATCH with a query and a body.
+    pub(crate) async fn patch_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &impl Serialize,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(Method::PATCH, path, query, Some(body)).await
+    }
+
+    /// PUT with a query and a body.
+    pub(crate) async fn put_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &impl Serialize,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.ask(Method::PUT, path, query, Some(body)).await
+    }
+
     /// DELETE that answers with what is left.
     pub(crate) async fn delete<T: DeserializeOwned>(
         &self,
@@ -127,6 +147,16 @@ impl Client {
             return Err(self.refused(path, response).await);
         }
         Ok(EventStream::new(response))
+    }
+
+    /// An answer of any size, taken as it comes.
+    pub(crate) async fn download(&self, path: &[&str], query: &impl Serialize) -> Result<Download, Failure> {
+        let request = self.request(Method::GET, path)?.query(query);
+        let response = request.send().await.map_err(|error| self.unanswered(&error))?;
+        if !response.status().is_success() {
+            return Err(self.refused(path, response).await);
+        }
+        Ok(Download(response))
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -235,6 +265,25 @@ impl Client {
         let message = format!("cannot reach the daemon at {}: {}", self.base, reason(error));
         Failure::new(Exit::Unreachable, "unreachable", message)
             .hint("start it with `temps serve`, or name another one with --url or TEMPS_URL")
+    }
+}
+
+/// An answer that is taken as it comes.
+#[derive(Debug)]
+pub(crate) struct Download(Response);
+
+impl Download {
+    /// The next bytes; `None` at the end. An answer that was broken off is a failure, never an end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let chunk = self.0.chunk().await.map_err(|error| {
+            let exit = if error.is_timeout() { Exit::Timeout } else { Exit::Unreachable };
+            Failure::new(
+                exit,
+                "broken_off",
+                "the daemon's answer was broken off; what was written is not whole",
+            )
+        })?;
+        Ok(chunk.map(Into::into))
     }
 }
 

@@ -10,7 +10,7 @@ use temps_server::api::deliveries::{
 use temps_server::api::page::Page;
 use temps_server::api::plugins::Plugin;
 
-use crate::arguments::Limit;
+use crate::arguments::{Limit, moment};
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::output::{Output, or_dash, plain, record, table, time, time_or_dash};
@@ -59,11 +59,11 @@ pub(crate) struct List {
     /// Only of this event: its id, or its seq
     #[arg(long, short, value_name = "EVENT")]
     event: Option<String>,
-    /// Attempts that ended not before this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
+    /// Attempts that ended not before this time: RFC 3339, or how long ago, like 90s, 10m, 2h, 7d
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<DateTime<Utc>>,
-    /// Attempts that ended before this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
+    /// Attempts that ended before this time, written in the same ways
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<DateTime<Utc>>,
     #[command(flatten)]
     limit: Limit,

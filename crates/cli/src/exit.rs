@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Auth = 4,
     /// The daemon could not be reached.
     Unreachable = 5,
+    /// A verification found something that is not as it was written.
+    NotIntact = 6,
     /// The daemon, or a rule of this command, does not allow it.
     Refused = 7,
     /// It does not fit what is there: the name is taken, or the state does not allow it.
@@ -42,6 +44,7 @@ Exit codes:
   3    there is no such thing
   4    not signed in: no token, or one that the daemon does not take
   5    the daemon cannot be reached
+  6    a verification found something that is not as it was written
   7    not allowed
   8    it does not fit what is there: a name that is taken, a state that does not allow it
   124  it took too long
@@ -125,6 +128,7 @@ mod tests {
             Exit::NotFound,
             Exit::Auth,
             Exit::Unreachable,
+            Exit::NotIntact,
             Exit::Refused,
             Exit::Conflict,
             Exit::Timeout,

@@ -92,8 +92,10 @@ async fn dispatch(
     output: Output,
     timeout: Option<Duration>,
 ) -> Result<(), Failure> {
-    if let Command::Doctor = command {
-        return doctor::run(global, output).await;
+    match &command {
+        Command::Doctor => return doctor::run(global, output).await,
+        Command::Audit(arguments) if arguments.is_offline() => return audit::verify_offline(global, output),
+        _ => {}
     }
     let Target { url, token } = Target::find(global)?;
     let client = &Client::new(url, token, timeout)?;

@@ -67,8 +67,13 @@ impl Output {
 
 /// Writes to stdout at once, so that a reader at the other end of a pipe sees each entry when it happens.
 pub(crate) fn stdout(text: &str) -> Result<(), Failure> {
+    stdout_bytes(text.as_bytes())
+}
+
+/// Writes data to stdout that is passed on as it is.
+pub(crate) fn stdout_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::nobody_reads()),
         Err(error) => Err(Failure::new(Exit::Failure, "output", format!("cannot write the output: {error}"))),

@@ -67,6 +67,8 @@ struct Started {
     login_expires_at: chrono::DateTime<chrono::Utc>,
     /// Where plugins are put.
     plugins_dir: PathBuf,
+    /// Where events and everything else are kept, without a password.
+    database: String,
     /// Process id of the daemon.
     pid: u32,
 }
@@ -98,6 +100,11 @@ fn configure(global: &Global, arguments: &Arguments) -> Result<Config, Failure> 
 fn start_log(arguments: &Arguments) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&arguments.log)
         .map_err(|error| Failure::usage(format!("{:?} is not a log filter: {error}", arguments.log)))?;
+    // At its finest level this library shows whole frames of channels, and secrets of configurations are among them.
+    let filter = match "tungstenite=debug".parse() {
+        Ok(quieter) => filter.add_directive(quieter),
+        Err(_) => filter,
+    };
     let colours =
         std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal();
     let log =
@@ -168,6 +175,7 @@ impl Started {
             login_url: started.login_link.url.clone(),
             login_expires_at: started.login_link.expires_at,
             plugins_dir: started.places.plugins_dirs.first().cloned().unwrap_or_default(),
+            database: started.database.clone(),
             pid: std::process::id(),
         }
     }
@@ -175,11 +183,12 @@ impl Started {
 
 fn announcement(started: &Started) -> String {
     format!(
-        "temps listens on {}\nsign in (once, until {}): {}\nplugins go into {}",
+        "temps listens on {}\nsign in (once, until {}): {}\nplugins go into {}\neverything is kept in {}",
         started.url,
         time(started.login_expires_at),
         started.login_url,
-        started.plugins_dir.display()
+        started.plugins_dir.display(),
+        started.database
     )
 }
 

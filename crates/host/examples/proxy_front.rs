@@ -223,6 +223,7 @@ fn serve(registry: &Registry, dir: &Path, name: &str, app: Router) -> Kept {
         pid: None,
         containment: None,
         running_since: None,
+        usage: None,
         next_start_at: None,
         starts: 1,
         crashes: 0,

@@ -1,7 +1,12 @@
 //! The audit trail's way to the disk: a bounded queue that every room records into without waiting, and one task that
 //! writes it in batches.
 //!
-//! It knows nothing of what the kinds mean. Callers never pass a secret: nothing is masked here.
+//! It knows nothing of what the kinds mean. Callers never pass a secret: nothing is masked here. What makes the trail
+//! tamper-evident stands in `trail`, with its `key` and its `heads`.
+
+mod heads;
+mod key;
+mod trail;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +15,23 @@ use std::time::Duration;
 use chrono::Utc;
 use serde_json::{Value, json};
 use temps_store::{AuditRecord, HostStore, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+pub use heads::TrailFiles;
+pub use key::KeyError;
+pub(crate) use trail::Trail;
+pub use trail::{Check, CheckError, check_offline};
+
+/// The seal that is made with the key in a file. The key is made when there is none.
+///
+/// The host does this by itself; it is here for programs that look at a trail without a host.
+///
+/// # Errors
+/// [`KeyError`]. A file that is there is never replaced.
+pub fn seal(path: &std::path::Path) -> Result<Arc<dyn temps_store::Seal>, KeyError> {
+    Ok(Arc::new(key::KeySeal::load_or_make(path)?))
+}
 
 /// Records that may wait for the disk. At a few hundred bytes each this is a few megabytes, and minutes of a busy host.
 const QUEUE: usize = 8_192;
@@ -36,6 +56,7 @@ const MAX_DETAIL_BYTES: usize = 64 * 1024;
 pub struct Audit {
     queue: mpsc::Sender<Message>,
     dropped: Arc<AtomicU64>,
+    grew: watch::Receiver<()>,
 }
 
 #[derive(Debug)]
@@ -52,8 +73,15 @@ impl Audit {
     pub fn start(store: Arc<dyn HostStore>) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
-        tokio::spawn(write_all(store, messages, dropped.clone()));
-        Self { queue, dropped }
+        let (grow, grew) = watch::channel(());
+        tokio::spawn(write_all(store, messages, dropped.clone(), grow));
+        Self { queue, dropped, grew }
+    }
+
+    /// Changes each time that the trail grew.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.grew.clone()
     }
 
     /// Records that `kind` happened. `actor` is `host`, `plugin:<name>`, or an operator's name; `detail` is an object
@@ -95,6 +123,7 @@ async fn write_all(
     store: Arc<dyn HostStore>,
     mut messages: mpsc::Receiver<Message>,
     dropped: Arc<AtomicU64>,
+    grow: watch::Sender<()>,
 ) {
     while let Some(first) = messages.recv().await {
         let mut batch = Vec::new();
@@ -117,6 +146,7 @@ async fn write_all(
         if !batch.is_empty() && !append(&*store, batch).await {
             return;
         }
+        grow.send_replace(());
         for done in flushes {
             let _ = done.send(());
         }

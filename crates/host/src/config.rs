@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::database::DatabaseSettings;
+
 /// Settings of the host. [`HostConfig::for_places`] gives the defaults for a set of directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
@@ -24,6 +26,10 @@ pub struct HostConfig {
     pub health: HealthPolicy,
     /// How a crashed plugin comes back.
     pub restart: RestartPolicy,
+    /// Time between two measurements of what a plugin uses.
+    pub usage_every: Duration,
+    /// Where plugins' own databases are made.
+    pub databases: DatabaseSettings,
 }
 
 /// What a plugin without declared permissions gets.
@@ -88,6 +94,8 @@ impl HostConfig {
                 window: Duration::from_secs(300),
                 half_open_every: Duration::from_secs(600),
             },
+            usage_every: Duration::from_secs(30),
+            databases: DatabaseSettings::default(),
         }
     }
 
@@ -105,6 +113,7 @@ impl HostConfig {
             ("health.timeout", self.health.timeout),
             ("restart.backoff_min", self.restart.backoff_min),
             ("restart.half_open_every", self.restart.half_open_every),
+            ("usage_every", self.usage_every),
         ];
         for (name, time) in times {
             if time.is_zero() {
@@ -117,7 +126,7 @@ impl HostConfig {
         if self.restart.backoff_max < self.restart.backoff_min {
             return Err("restart.backoff_max is shorter than restart.backoff_min".to_owned());
         }
-        Ok(())
+        self.databases.check()
     }
 }
 

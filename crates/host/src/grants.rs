@@ -34,7 +34,22 @@ pub struct Grants {
     pub egress: Vec<String>,
     /// Limits beyond the defaults, as `memory_max=512M`.
     pub limits: Vec<String>,
+    /// The database that it may have.
+    pub database: Option<Engine>,
 }
+
+/// What a plugin's own database is made by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// A SQLite file in its data directory.
+    Sqlite,
+    /// A database on the operator's PostgreSQL server.
+    Postgres,
+}
+
+/// Grants of a database: the plugin's own file, and one on the operator's server.
+const OWN_FILE: &str = "own";
+const ON_SERVER: &str = "postgres";
 
 impl Grants {
     /// What these records allow together.
@@ -52,6 +67,11 @@ impl Grants {
             public_paths: of("public_path").collect(),
             egress: of("egress").collect(),
             limits: of("limit").collect(),
+            database: if of("database").any(|value| value == ON_SERVER) {
+                Some(Engine::Postgres)
+            } else {
+                of("database").next().map(|_| Engine::Sqlite)
+            },
         }
     }
 
@@ -130,7 +150,11 @@ impl Wish {
             "egress" => ("egress", is_target(value), "use `name`, `name:port` or `*.name`"),
             "public_path" => ("public_path", value.starts_with('/'), "use a path that begins with `/`"),
             "limit" => ("limit", limit_amount(value).is_some(), "use for example `memory_max=512M`"),
-            "database" => ("database", value == "own", "use `own`"),
+            "database" => (
+                "database",
+                value == OWN_FILE || value == ON_SERVER,
+                "use `own` for a SQLite file or `postgres` for a database on the operator's server",
+            ),
             _ => return Err(WishError::UnknownKind(kind.chars().take(40).collect())),
         };
         if !good {
@@ -147,6 +171,8 @@ impl Wish {
             "event" | "method" | "project" => true,
             "egress" => self.value.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(HTTPS_PORT)),
             "limit" => limit_amount(&self.value).is_some_and(|(default, asked)| asked <= default),
+            // A file in its own directory is no more than it has anyway.
+            "database" => self.value == OWN_FILE,
             _ => false,
         }
     }
@@ -167,6 +193,8 @@ impl Wish {
             "project" => value == "*" || value == self.value,
             "egress" => target_covers(value, &self.value),
             "public_path" => path_covers(value, &self.value),
+            // It asks for a database, whichever.
+            "database" => true,
             "limit" => match (limit_amount(value), limit_amount(&self.value)) {
                 (Some((_, granted)), Some((_, asked))) => {
                     limit_name(value) == limit_name(&self.value) && asked <= granted
@@ -212,7 +240,7 @@ pub fn wishes(manifest: &PluginManifest) -> Vec<Wish> {
         }
     }
     if manifest.requires_db {
-        add("database", "own".to_owned());
+        add("database", OWN_FILE.to_owned());
     }
     wishes.sort();
     wishes.dedup();
@@ -230,7 +258,8 @@ pub struct Verdict {
 
 /// Judges a manifest: `accepted` is the one that ran last (`None` when none ever did), `granted` what is there.
 ///
-/// A wish of the accepted manifest that is not granted any more was revoked: it is neither given again nor waited for.
+/// A wish of the accepted manifest that is not granted any more was revoked: it is neither given again nor waited for. A database
+/// is waited for nevertheless, because a plugin that requires one cannot work without.
 #[must_use]
 pub fn judge(
     manifest: &PluginManifest,
@@ -243,7 +272,7 @@ pub fn judge(
     for wish in wishes(manifest) {
         let is_granted = granted.iter().any(|grant| wish.is_covered_by(&grant.kind, &grant.value));
         let was_there = known.iter().any(|old| wish.is_covered_by(old.kind, &old.value));
-        if is_granted || was_there {
+        if is_granted || (was_there && wish.kind != "database") {
             continue;
         }
         let first_sight = accepted.is_none();
@@ -398,6 +427,22 @@ mod tests {
     }
 
     #[test]
+    fn a_database_is_a_file_by_default_and_a_revoked_one_is_waited_for() {
+        let asks =
+            manifest().requires_db(true).permissions(Permissions::default()).egress("x.example").build();
+        let given = judge(&asks, None, &[], GrantsDefault::Allow).by_default;
+        assert!(texts(&given).contains(&"database own".to_owned()), "{given:?}");
+        let rest: Vec<Wish> = given.into_iter().filter(|wish| wish.kind != "database").collect();
+        let verdict = judge(&asks, Some(&asks), &granted(&rest), GrantsDefault::Allow);
+        assert_eq!(texts(&verdict.missing), ["database own"]);
+        assert_eq!(Grants::from_records(&granted(&rest)).database, None);
+        let server = [rest, vec![Wish::parse("database", "postgres").unwrap()]].concat();
+        assert_eq!(judge(&asks, Some(&asks), &granted(&server), GrantsDefault::Allow), Verdict::default());
+        let both = [server, vec![Wish::parse("database", "own").unwrap()]].concat();
+        assert_eq!(Grants::from_records(&granted(&both)).database, Some(Engine::Postgres));
+    }
+
+    #[test]
     fn what_goes_beyond_the_default_waits_for_an_operator() {
         let asks = manifest()
             .egress("db.example.com:5432")
@@ -412,7 +457,7 @@ mod tests {
         let verdict = judge(&asks, None, &[], GrantsDefault::Allow);
         assert_eq!(
             texts(&verdict.missing),
-            ["database own", "egress db.example.com:5432", "limit memory_max=512M", "public_path /hook"]
+            ["egress db.example.com:5432", "limit memory_max=512M", "public_path /hook"]
         );
         let all = granted(&verdict.missing);
         assert_eq!(judge(&asks, None, &all, GrantsDefault::Allow).missing, []);

@@ -10,8 +10,10 @@ use temps_protocol::PluginEvent;
 use temps_store::{AuditFilter, AuditRecord, HostStore, Published};
 use tokio::sync::{mpsc, watch};
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Check, CheckError, Trail};
 use crate::config::HostConfig;
+use crate::configuration::Vault;
+use crate::database::{DatabaseView, Databases};
 use crate::events::{DeliveryStatus, EventTail, Events};
 use crate::intake::{Intake, Order};
 use crate::metrics::Metrics;
@@ -38,9 +40,12 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn HostStore>,
     pub(crate) registry: Registry,
     pub(crate) audit: Audit,
+    pub(crate) trail: Trail,
     pub(crate) metrics: Metrics,
     pub(crate) places: Arc<Places>,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) launcher: Launcher,
+    pub(crate) databases: Databases,
     pub(crate) log_files: LogFiles,
     pub(crate) shutdown: Shutdown,
 }
@@ -49,6 +54,18 @@ impl Shared {
     /// The settings as they are now.
     pub(crate) fn config(&self) -> Arc<HostConfig> {
         self.config.borrow().clone()
+    }
+
+    /// A host goes on without the end of its trail, or with another key; but it says so, in the trail as well.
+    async fn tell_what_is_wrong_with_the_trail(&self) {
+        match self.trail.look_at_the_end().await {
+            Ok(None) => {}
+            Ok(Some(reason)) => {
+                tracing::error!(reason, "the audit trail is not what it was; `temps audit verify` says more");
+                self.audit.record("audit.tampered", None, "host", json!({"reason": reason}));
+            }
+            Err(error) => tracing::error!(%error, "the end of the audit trail could not be looked at"),
+        }
     }
 }
 
@@ -85,6 +102,9 @@ pub enum BuildError {
     /// The launcher does not answer as one.
     #[error("plugins cannot be launched: {0}")]
     Launcher(#[from] temps_sandbox::ProbeError),
+    /// The audit trail cannot be sealed.
+    #[error(transparent)]
+    Audit(#[from] CheckError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] temps_store::StoreError),
@@ -148,25 +168,36 @@ impl PluginHostBuilder {
         let store = self.store.ok_or(BuildError::Missing("a store"))?;
         let config = absolute(config)?;
         config.check().map_err(BuildError::Unusable)?;
+        let databases = Databases::new(&config.databases).map_err(BuildError::Unusable)?;
         // The launcher first: an executable that is none was started once, and must not find the places taken.
         let launcher = Launcher::prepare(config.launcher.as_deref()).await?;
         let places = Arc::new(Places::take(&config)?);
         let metrics = Metrics::default();
         let registry = Registry::default();
+        // Before anything is recorded, so that all of it is in the chain.
+        let trail = Trail::begin(Arc::clone(&store), places.trail()).await?;
         let audit = Audit::start(Arc::clone(&store));
+        let vault = Arc::new(Vault::at(places.config_key()));
         let shared = Shared {
             config: Arc::new(watch::channel(Arc::new(config)).0),
             platform: Arc::clone(&platform),
             store: Arc::clone(&store),
             registry: registry.clone(),
             audit: audit.clone(),
+            trail: trail.clone(),
             metrics: metrics.clone(),
             places,
+            vault,
             launcher,
+            databases,
             log_files: LogFiles::start(),
             shutdown: Shutdown::default(),
         };
         shared.audit.record("host.started", None, "host", json!({"version": env!("CARGO_PKG_VERSION")}));
+        shared.tell_what_is_wrong_with_the_trail().await;
+        let heads = shared.shutdown.told();
+        tokio::spawn(trail.write_heads(heads));
+        shared.shutdown.spawn(crate::storage::sweep(Arc::clone(&store), shared.shutdown.told()));
         let events = Events::start(store, registry.clone(), metrics.clone(), audit);
         let proxy = Proxy::new(registry, platform, metrics);
         let intake = Intake::start(&shared).await?;
@@ -230,6 +261,15 @@ impl PluginHost {
         Some(self.shared.registry.get(name)?.view.borrow().clone())
     }
 
+    /// The database of a plugin's own, as it was last seen; `None` for a plugin that needs none, or was granted none.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Option<DatabaseView> {
+        let handle = self.shared.registry.get(name)?;
+        let needs_one = handle.view.borrow().manifest.as_ref().is_some_and(|manifest| manifest.requires_db);
+        let engine = handle.grants.borrow().database.filter(|_| needs_one)?;
+        Some(self.shared.databases.view(name, engine, &self.shared.places.data_path(name)))
+    }
+
     /// Whether every task of the host still works. If not, a bug ended one of them, and the log has its panic.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -259,6 +299,25 @@ impl PluginHost {
     pub async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, temps_store::StoreError> {
         self.shared.audit.flush().await;
         self.shared.store.audit(filter).await
+    }
+
+    /// Changes each time that the audit trail grew.
+    #[must_use]
+    pub fn audit_changes(&self) -> watch::Receiver<()> {
+        self.shared.audit.changes()
+    }
+
+    /// Begins to verify the audit trail for an operator, or joins the verification that is under way. It works beside
+    /// everything else; [`PluginHost::last_audit_check`] shows how far it is.
+    pub async fn verify_audit(&self, actor: &str) -> Check {
+        self.shared.audit.flush().await;
+        self.shared.trail.check(&self.shared.audit, actor)
+    }
+
+    /// The last verification of the audit trail since the host started, or the one under way.
+    #[must_use]
+    pub fn last_audit_check(&self) -> Option<Check> {
+        self.shared.trail.last_check()
     }
 
     /// Records an operator's action in the audit trail.
@@ -309,8 +368,13 @@ impl PluginHost {
                 "the plugins directories and the launcher cannot change while the host runs; restart it";
             return Err(BuildError::Unusable(why.to_owned()));
         }
+        if now.databases != config.databases {
+            let why = "plugin_databases cannot change while the host runs; restart it";
+            return Err(BuildError::Unusable(why.to_owned()));
+        }
+        let changed = changed(&now, &config);
         self.shared.config.send_replace(Arc::new(config));
-        self.shared.audit.record("host.reloaded", None, "host", json!({}));
+        self.shared.audit.record("host.reloaded", None, "host", json!({"changed": changed}));
         Ok(())
     }
 
@@ -326,6 +390,7 @@ impl PluginHost {
         self.events.shutdown().await;
         self.shared.audit.record("host.stopped", None, "host", json!({}));
         self.shared.audit.flush().await;
+        self.shared.trail.write_head().await;
         let files = self.shared.log_files.clone();
         // Failing means that the runtime ends at this very moment, and then nobody waits for the files.
         let _ = tokio::task::spawn_blocking(move || files.flush()).await;
@@ -333,6 +398,19 @@ impl PluginHost {
             self.shared.places.release();
         }
     }
+}
+
+/// The settings that a reload changed.
+fn changed(before: &HostConfig, after: &HostConfig) -> Vec<&'static str> {
+    let settings = [
+        ("grants_default", before.grants_default != after.grants_default),
+        ("handshake_timeout", before.handshake_timeout != after.handshake_timeout),
+        ("stop_grace", before.stop_grace != after.stop_grace),
+        ("health", before.health != after.health),
+        ("restart", before.restart != after.restart),
+        ("usage_every", before.usage_every != after.usage_every),
+    ];
+    settings.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
 /// Paths that mean the same wherever the process stands.

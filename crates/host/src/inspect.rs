@@ -14,6 +14,7 @@ use tokio::io::BufReader;
 use tokio::sync::{Semaphore, watch};
 
 use crate::artifacts::Artifact;
+use crate::configuration::{ConfigSchema, SchemaError};
 use crate::grants;
 use crate::host::Shared;
 use crate::places::remove_tree;
@@ -51,6 +52,9 @@ pub(crate) enum InspectError {
         "the manifest asks for {0}, which cannot be read; use for example memory_max \"512M\", cpu_quota \"50%\""
     )]
     BadLimit(String),
+    /// What it declares as its configuration cannot be used.
+    #[error(transparent)]
+    BadConfig(#[from] SchemaError),
     /// There was no place to run it in.
     #[error("there is no place to inspect it in: {0}")]
     Place(std::io::Error),
@@ -123,6 +127,7 @@ impl Inspector {
         if let Some(bad) = grants::wishes(&manifest).into_iter().find(|wish| wish.is_unreadable()) {
             return Err(InspectError::BadLimit(bad.value));
         }
+        ConfigSchema::of(&manifest)?;
         let json = serde_json::to_value(&*manifest).unwrap_or_default();
         shared.store.put_inspection(&artifact.hash, json).await?;
         Ok(manifest)
@@ -133,7 +138,8 @@ impl Inspector {
 async fn remembered(shared: &Shared, hash: &str) -> Result<Option<Arc<PluginManifest>>, StoreError> {
     let known = shared.store.inspection(hash).await?;
     let manifest = known.and_then(|json| serde_json::from_value::<PluginManifest>(json).ok());
-    Ok(manifest.filter(|manifest| manifest.check().is_ok()).map(Arc::new))
+    let holds = |manifest: &PluginManifest| manifest.check().is_ok() && ConfigSchema::of(manifest).is_ok();
+    Ok(manifest.filter(holds).map(Arc::new))
 }
 
 async fn run_once(

@@ -238,6 +238,11 @@ impl Intake {
         match outcome {
             Outcome::Inspecting => self.inspecting(&path).await,
             Outcome::Done(Ok(version)) => {
+                let before = self.files.get(&path).and_then(|file| file.hash.clone());
+                // A file that was looked at again and is what it was is no news.
+                if before.as_ref() != Some(&version.artifact.hash) {
+                    self.inspected(&path, &version);
+                }
                 self.done(&path, Some(version.artifact.hash.clone()));
                 self.taken(&path, version).await;
             }
@@ -274,6 +279,16 @@ impl Intake {
             }
             None => {}
         }
+    }
+
+    fn inspected(&self, path: &Path, version: &Version) {
+        let manifest = &version.manifest;
+        let detail = json!({
+            "file": path.to_string_lossy(),
+            "hash": version.artifact.hash,
+            "version": manifest.version,
+        });
+        self.audit("plugin.inspected", Some(manifest.name.as_ref()), detail);
     }
 
     async fn refused(&mut self, path: &Path, why: String) {

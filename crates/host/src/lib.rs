@@ -8,6 +8,8 @@ pub mod artifacts;
 pub mod audit;
 pub mod channel;
 pub mod config;
+pub mod configuration;
+pub mod database;
 pub mod discovery;
 pub mod events;
 pub mod grants;
@@ -23,6 +25,8 @@ pub mod proxy;
 pub mod registry;
 pub mod secrets;
 pub mod shutdown;
+pub mod storage;
+pub mod usage;
 pub mod wire_ids;
 
 pub use config::HostConfig;

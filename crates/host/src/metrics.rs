@@ -3,6 +3,7 @@
 //! Each room gets the typed families that it feeds; nothing here measures anything by itself. Labels hold plugin names and
 //! closed lists of words only, so the number of series is bounded by the number of plugins.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
@@ -11,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::usage::Usage;
 
 /// Upper bounds of the latency buckets in seconds: from a call over a local socket to a slow page.
 const LATENCY_BUCKETS: [f64; 12] =
@@ -43,6 +46,14 @@ pub struct Metrics {
     pub plugin_starts: Family<OfPlugin, Counter>,
     /// Crashes since the host started.
     pub plugin_crashes: Family<OfPlugin, Counter>,
+    /// Processor seconds that a plugin's processes used, as measured each half minute.
+    pub plugin_cpu_seconds: Family<OfPlugin, Counter<f64, AtomicU64>>,
+    /// Bytes of memory that a running plugin's processes use; absent while it is not known.
+    pub plugin_memory_bytes: Family<OfPlugin, Gauge>,
+    /// Tasks of a running plugin; absent while it is not known.
+    pub plugin_tasks: Family<OfPlugin, Gauge>,
+    /// Open descriptors of a running plugin; absent while it is not known.
+    pub plugin_descriptors: Family<OfPlugin, Gauge>,
     /// Log lines that were dropped because a plugin wrote too many.
     pub log_lines_dropped: Family<OfPlugin, Counter>,
     /// Events that the journal took.
@@ -65,6 +76,8 @@ pub struct Metrics {
     pub deliveries_paused: Family<OfPlugin, Gauge>,
     /// Channel frames by `kind`: `in`, `out`, `refused`.
     pub channel_frames: Family<OfPluginAnd, Counter>,
+    /// Bytes of channel frames by `kind`: `in`, `out`.
+    pub channel_bytes: Family<OfPluginAnd, Counter>,
     /// Data calls by outcome (`kind`): `ok`, or the code of the error.
     pub channel_calls: Family<OfPluginAnd, Counter>,
     /// Proxied requests by class of the answer (`kind`): `1xx` (upgrades) to `5xx`, `refused` for those that the host answered itself.
@@ -90,6 +103,10 @@ impl Default for Metrics {
             plugin_state: Family::default(),
             plugin_starts: Family::default(),
             plugin_crashes: Family::default(),
+            plugin_cpu_seconds: Family::default(),
+            plugin_memory_bytes: Family::default(),
+            plugin_tasks: Family::default(),
+            plugin_descriptors: Family::default(),
             log_lines_dropped: Family::default(),
             events_published: Counter::default(),
             events_dropped_unsettled: Counter::default(),
@@ -101,6 +118,7 @@ impl Default for Metrics {
             delivery_lag_seconds: Family::default(),
             deliveries_paused: Family::default(),
             channel_frames: Family::default(),
+            channel_bytes: Family::default(),
             channel_calls: Family::default(),
             proxy_requests: Family::default(),
             proxy_seconds: Family::new_with_constructor(latency),
@@ -121,6 +139,10 @@ impl Metrics {
         r.register("plugin_state", "1 for the state that a plugin is in", self.plugin_state.clone());
         r.register("plugin_starts", "Starts of a plugin", self.plugin_starts.clone());
         r.register("plugin_crashes", "Crashes of a plugin", self.plugin_crashes.clone());
+        r.register("plugin_cpu_seconds", "Processor time of a plugin", self.plugin_cpu_seconds.clone());
+        r.register("plugin_memory_bytes", "Memory of a running plugin", self.plugin_memory_bytes.clone());
+        r.register("plugin_tasks", "Tasks of a running plugin", self.plugin_tasks.clone());
+        r.register("plugin_descriptors", "Descriptors of a running plugin", self.plugin_descriptors.clone());
         r.register("log_lines_dropped", "Log lines over a plugin's rate", self.log_lines_dropped.clone());
         r.register("events_published", "Events that the journal took", self.events_published.clone());
         r.register(
@@ -136,12 +158,32 @@ impl Metrics {
         r.register("delivery_lag_seconds", "Age of the oldest open event", self.delivery_lag_seconds.clone());
         r.register("deliveries_paused", "1 while deliveries are paused", self.deliveries_paused.clone());
         r.register("channel_frames", "Channel frames by direction", self.channel_frames.clone());
+        r.register("channel_bytes", "Bytes of channel frames by direction", self.channel_bytes.clone());
         r.register("channel_calls", "Data calls by outcome", self.channel_calls.clone());
         r.register("proxy_requests", "Proxied requests by answer", self.proxy_requests.clone());
         r.register("proxy_seconds", "From request to first byte", self.proxy_seconds.clone());
         r.register("proxy_in_flight", "Proxied requests under way", self.proxy_in_flight.clone());
         r.register("proxy_bytes", "Bytes of bodies by direction", self.proxy_bytes.clone());
         r.register("proxy_connections", "Connections opened to a plugin", self.proxy_connections.clone());
+    }
+
+    /// Shows what a plugin used last; `None` when it does not run. What is not known is not shown.
+    pub fn show_usage(&self, plugin: &str, usage: Option<&Usage>) {
+        let labels = Self::of(plugin);
+        if let Some(cpu) = usage.and_then(|usage| usage.cpu) {
+            self.plugin_cpu_seconds.get_or_create(&labels).inc_by(cpu.as_secs_f64());
+        }
+        let show = |family: &Family<OfPlugin, Gauge>, value: Option<u64>| match value {
+            Some(value) => {
+                family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+            None => {
+                family.remove(&labels);
+            }
+        };
+        show(&self.plugin_memory_bytes, usage.and_then(|usage| usage.memory_bytes));
+        show(&self.plugin_tasks, usage.and_then(|usage| usage.tasks.map(u64::from)));
+        show(&self.plugin_descriptors, usage.and_then(|usage| usage.descriptors.map(u64::from)));
     }
 
     /// Labels for a family that is split by plugin.
@@ -178,7 +220,23 @@ mod tests {
         let metrics = Metrics::default();
         metrics.clone().plugin_starts.get_or_create(&Metrics::of("hello")).inc();
         metrics.proxy_requests.get_or_create(&Metrics::of_and("hello", "2xx")).inc();
+        let usage = Usage {
+            at: chrono::Utc::now(),
+            over: std::time::Duration::from_secs(30),
+            cpu: Some(std::time::Duration::from_millis(1500)),
+            memory_bytes: Some(4096),
+            processes: Some(1),
+            tasks: None,
+            descriptors: Some(9),
+            traffic: crate::usage::Traffic::default(),
+        };
+        metrics.show_usage("hello", Some(&usage));
         let text = metrics.encode();
+        assert!(text.contains("temps_plugin_memory_bytes{plugin=\"hello\"} 4096"), "{text}");
+        assert!(text.contains("temps_plugin_cpu_seconds_total{plugin=\"hello\"} 1.5"), "{text}");
+        assert!(!text.contains("temps_plugin_tasks{"), "what is not known is not shown: {text}");
+        metrics.show_usage("hello", None);
+        assert!(!metrics.encode().contains("temps_plugin_memory_bytes{"), "what does not run uses nothing");
         assert!(text.contains("temps_plugin_starts_total{plugin=\"hello\"} 1"), "{text}");
         assert!(text.contains("temps_proxy_requests_total{plugin=\"hello\",kind=\"2xx\"} 1"), "{text}");
     }

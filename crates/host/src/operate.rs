@@ -7,7 +7,7 @@ use std::time::Duration;
 use temps_store::GrantRecord;
 use tokio::sync::{broadcast, oneshot};
 
-use crate::grants::{Wish, WishError};
+use crate::grants::{Engine, Wish, WishError};
 use crate::host::{LogLine, PluginHost};
 use crate::intake::Order;
 use crate::plugin::PluginState;
@@ -149,6 +149,24 @@ impl PluginHost {
         self.operate(name, Wanted::Revoke(parse(&grants)?), actor).await
     }
 
+    /// Removes a plugin's database on the operator's server with everything in it, for good. Nothing else ever does.
+    ///
+    /// # Errors
+    /// [`OperateError`]; among others while the plugin may still use it.
+    pub async fn drop_database(&self, name: &str, actor: &str) -> Result<(), OperateError> {
+        let handle = self.shared.registry.get(name);
+        let handle = handle.ok_or_else(|| OperateError::UnknownPlugin(name.to_owned()))?;
+        if handle.grants.borrow().database == Some(Engine::Postgres) {
+            let why =
+                format!("{name} has this database; `temps plugin revoke {name} database=postgres` first");
+            return Err(OperateError::Invalid(why));
+        }
+        let removed = self.shared.databases.remove(name).await;
+        removed.map_err(|error| OperateError::Invalid(error.to_string()))?;
+        self.record_audit("operator.drop_database", Some(name), actor, serde_json::json!({}));
+        Ok(())
+    }
+
     /// Gives a plugin's name, with its data and grants, to another file that claims it; `file` says which when several do,
     /// by path or by file name.
     ///
@@ -176,7 +194,7 @@ impl PluginHost {
         Ok(self.control(name)?.log.read(count))
     }
 
-    fn control(&self, name: &str) -> Result<Control, OperateError> {
+    pub(crate) fn control(&self, name: &str) -> Result<Control, OperateError> {
         if let Some(control) = self.shared.registry.control(name) {
             return Ok(control);
         }
@@ -234,6 +252,6 @@ fn parse(grants: &[(String, String)]) -> Result<Vec<Wish>, WishError> {
     grants.iter().map(|(kind, value)| Wish::parse(kind, value)).collect()
 }
 
-fn ended(name: &str) -> OperateError {
+pub(crate) fn ended(name: &str) -> OperateError {
     OperateError::NotNow { plugin: name.to_owned(), state: "stopped", hint: "the host is ending".to_owned() }
 }

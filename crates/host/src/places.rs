@@ -9,6 +9,7 @@ use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 
 use crate::config::HostConfig;
+use crate::database::RELAY_SOCKET;
 
 /// Most bytes of a socket's path: the kernel's field has 108, the last one is a zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -19,8 +20,12 @@ const SOCKET_NAME: &str = "plugin.sock";
 /// Length of the directory name that stands for a plugin whose own name would make the socket's path too long.
 const SHORT_NAME: usize = 16;
 
+/// Length of the longest file name in a plugin's directory for sockets.
+const LONGEST_SOCKET_NAME: usize = RELAY_SOCKET.len();
+const _: () = assert!(LONGEST_SOCKET_NAME >= SOCKET_NAME.len(), "the longest is the longest");
+
 /// Longest directory for sockets, in bytes: what remains of a socket's path below it always fits.
-pub const MAX_RUN_DIR: usize = MAX_SOCKET_PATH - SHORT_NAME - SOCKET_NAME.len() - 2;
+pub const MAX_RUN_DIR: usize = MAX_SOCKET_PATH - SHORT_NAME - LONGEST_SOCKET_NAME - 2;
 
 /// Why the places cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +124,18 @@ impl Places {
         self.state_dir.join("artifacts")
     }
 
+    /// The files beside the audit trail: its key, and where its chain stood.
+    #[must_use]
+    pub fn trail(&self) -> crate::audit::TrailFiles {
+        crate::audit::TrailFiles::of(&self.state_dir)
+    }
+
+    /// The key that secrets of plugins' configuration are sealed with.
+    #[must_use]
+    pub fn config_key(&self) -> PathBuf {
+        self.state_dir.join("config.key")
+    }
+
     /// Where a plugin's log files are.
     #[must_use]
     pub fn logs(&self, plugin: &str) -> PathBuf {
@@ -130,9 +147,14 @@ impl Places {
     /// # Errors
     /// What the system says.
     pub fn data(&self, plugin: &str) -> std::io::Result<PathBuf> {
-        let directory = self.data_root().join(plugin);
+        let directory = self.data_path(plugin);
         make_private(&directory)?;
         Ok(directory)
+    }
+
+    /// Where a plugin's data directory is, or will be.
+    pub(crate) fn data_path(&self, plugin: &str) -> PathBuf {
+        self.data_root().join(plugin)
     }
 
     /// A fresh directory for a plugin's temporary files; what an earlier start left there is gone.
@@ -178,7 +200,7 @@ impl Places {
     }
 
     fn short_name(&self, plugin: &str) -> String {
-        let full = self.run_dir.as_os_str().len() + plugin.len() + SOCKET_NAME.len() + 2;
+        let full = self.run_dir.as_os_str().len() + plugin.len() + LONGEST_SOCKET_NAME + 2;
         if full <= MAX_SOCKET_PATH {
             return plugin.to_owned();
         }
@@ -305,7 +327,7 @@ mod tests {
         let places = Places::take(&config).unwrap();
         let long = "a".repeat(63);
         let socket = places.socket(&long).unwrap();
-        assert!(socket.as_os_str().len() <= MAX_SOCKET_PATH);
+        assert!(socket.with_file_name(RELAY_SOCKET).as_os_str().len() <= MAX_SOCKET_PATH);
         assert_ne!(socket, places.socket(&"b".repeat(63)).unwrap());
         drop(places);
         config.run_dir = root.path().join("r".repeat(90));

@@ -137,7 +137,7 @@ async fn a_plugin_gets_exactly_these_arguments_and_this_environment() {
             "LANG=C.UTF-8",
             "PATH=/usr/local/bin:/usr/bin:/bin",
             "TEMPS_API_VERSION=1.0.0",
-            "TEMPS_FEATURES=ack,reconnect",
+            "TEMPS_FEATURES=ack,reconnect,config,kv",
             "TEMPS_PLUGIN_NAME=tried",
             &format!("TMPDIR={path}"),
             &path,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::event::PluginEvent;
+use crate::storage::Configuration;
 
 /// A request of a plugin for platform data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,17 @@ pub struct ChannelError {
     pub code: ErrorCode,
     /// What happened and what to do, for people.
     pub message: String,
+    /// With [`ErrorCode::Conflict`]: the revision that the entry has now, 0 when it does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+}
+
+impl ChannelError {
+    /// An error that has nothing to say beyond its message.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), revision: None }
+    }
 }
 
 /// Kinds of channel errors. A kind of a later version is read as [`ErrorCode::Internal`].
@@ -67,6 +79,10 @@ pub enum ErrorCode {
     Busy,
     /// The platform did not answer in time.
     Timeout,
+    /// The entry has another revision than the call expected.
+    Conflict,
+    /// It would be more than the plugin may keep.
+    QuotaExceeded,
     /// Something went wrong inside the host.
     Internal,
 }
@@ -84,13 +100,15 @@ fn with_later_kinds(schema: &mut schemars::Schema) {
 
 impl ErrorCode {
     /// All kinds.
-    pub const ALL: [ErrorCode; 7] = [
+    pub const ALL: [ErrorCode; 9] = [
         ErrorCode::MethodNotFound,
         ErrorCode::InvalidParams,
         ErrorCode::PermissionDenied,
         ErrorCode::NotFound,
         ErrorCode::Busy,
         ErrorCode::Timeout,
+        ErrorCode::Conflict,
+        ErrorCode::QuotaExceeded,
         ErrorCode::Internal,
     ];
 
@@ -104,6 +122,8 @@ impl ErrorCode {
             ErrorCode::NotFound => "not_found",
             ErrorCode::Busy => "busy",
             ErrorCode::Timeout => "timeout",
+            ErrorCode::Conflict => "conflict",
+            ErrorCode::QuotaExceeded => "quota_exceeded",
             ErrorCode::Internal => "internal",
         }
     }
@@ -144,6 +164,29 @@ pub struct Ack {
     /// What went wrong, when `status` is `error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl Ack {
+    /// The confirmation of the event `id`, whose handling succeeded or failed with a reason. The reason is cut to
+    /// [`MAX_ACK_REASON_CHARS`](crate::limits::MAX_ACK_REASON_CHARS).
+    #[must_use]
+    pub fn new(id: impl Into<String>, outcome: Result<(), &str>) -> Self {
+        let cut = |reason: &str| reason.chars().take(crate::limits::MAX_ACK_REASON_CHARS).collect();
+        let status = if outcome.is_ok() { AckStatus::Ok } else { AckStatus::Error };
+        Self { id: id.into(), status, error: outcome.err().map(cut) }
+    }
+
+    /// The frame, as JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Frame<'a> {
+            r#type: &'static str,
+            #[serde(flatten)]
+            ack: &'a Ack,
+        }
+        serde_json::to_string(&Frame { r#type: "ack", ack: self }).unwrap_or_default()
+    }
 }
 
 /// A frame that a plugin sent, as the host reads it.
@@ -234,7 +277,7 @@ fn parse_request(envelope: &Envelope<'_>, method: &RawValue) -> Result<PluginFra
 fn answer(envelope: &Envelope<'_>, message: &str) -> FrameProblem {
     FrameProblem::Answer {
         id: envelope.id.map_or_else(|| "null".to_owned(), |id| id.get().to_owned()),
-        error: ChannelError { code: ErrorCode::InvalidParams, message: message.to_owned() },
+        error: ChannelError::new(ErrorCode::InvalidParams, message),
     }
 }
 
@@ -250,6 +293,8 @@ pub enum HostFrame {
         /// What happened.
         event: PluginEvent,
     },
+    /// The plugin's configuration, whole: right after the channel was opened, and after each change (feature `config`).
+    Config(Configuration),
 }
 
 impl HostFrame {
@@ -333,10 +378,18 @@ mod tests {
     fn host_frames_read_back_as_what_was_written() {
         let ok = HostFrame::response_json(&json!(1), &Ok(RawValue::from_string("{\"a\":1}".into()).unwrap()));
         assert_eq!(ok, r#"{"type":"response","id":1,"result":{"a":1}}"#);
-        let error = ChannelError { code: ErrorCode::NotFound, message: "no such project".into() };
+        let error = ChannelError::new(ErrorCode::NotFound, "no such project");
         let text = HostFrame::response_json(&json!("x"), &Err(error.clone()));
         let expected = Response { id: json!("x"), result: None, error: Some(error) };
         assert_eq!(serde_json::from_str::<HostFrame>(&text).unwrap(), HostFrame::Response(expected));
+    }
+
+    #[test]
+    fn an_ack_reads_back_as_what_was_written_and_its_reason_is_bounded() {
+        assert_eq!(Ack::new("a", Ok(())).to_json(), r#"{"type":"ack","id":"a","status":"ok"}"#);
+        let ack = Ack::new("b", Err(&"ä".repeat(5_000)));
+        assert_eq!(ack.error.as_ref().map(|reason| reason.chars().count()), Some(1_024));
+        assert_eq!(PluginFrame::parse(&ack.to_json()), Ok(PluginFrame::Ack(ack)));
     }
 
     #[test]

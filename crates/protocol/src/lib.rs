@@ -15,8 +15,10 @@ pub mod handshake;
 pub mod limits;
 pub mod manifest;
 pub mod name;
+pub mod payload;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod storage;
 
 pub use channel::{Ack, AckStatus, ChannelError, ErrorCode, HostFrame, PluginFrame, Request, Response};
 pub use data::{DeploymentInfo, EnvironmentInfo, ProjectInfo};
@@ -28,6 +30,8 @@ pub use manifest::{
     PluginManifestBuilder, Resources, UiDeclaration, UiRoute,
 };
 pub use name::{NameError, PluginName};
+pub use payload::{Payload, PayloadError};
+pub use storage::{Configuration, KvEntry, KvPage, KvParams, OwnMethod};
 
 /// The version of the protocol that this crate speaks, as a plugin finds it in `TEMPS_API_VERSION`.
 pub const API_VERSION: semver::Version = semver::Version::new(1, 0, 0);

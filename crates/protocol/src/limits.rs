@@ -26,6 +26,12 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a plugin has to settle one event: to answer `POST /_events`, or to send its ack. Handlers call other services.
 pub const EVENT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Events that a plugin which acks may have in hand: sent, and neither acked nor failed.
+pub const MAX_UNACKED_EVENTS: usize = 64;
+
+/// Longest reason in a negative ack, in characters; a host cuts off the rest. It is read by people, in a list.
+pub const MAX_ACK_REASON_CHARS: usize = 1_024;
+
 /// Most entries that `list_deployments` returns.
 pub const MAX_LIST_LIMIT: u32 = 100;
 
@@ -37,3 +43,24 @@ pub const MAX_MANIFEST_ENTRIES: usize = 100;
 
 /// Longest single text in a manifest (a description, a label, a path), in bytes.
 pub const MAX_MANIFEST_TEXT: usize = 2 * 1024;
+
+/// Longest key of key-value storage, in bytes.
+pub const MAX_KV_KEY_BYTES: usize = 256;
+
+/// Longest value of key-value storage, in bytes of JSON. Storage is for what a plugin remembers, not for files.
+pub const MAX_KV_VALUE_BYTES: usize = 64 * 1024;
+
+/// Bytes of keys and values that one plugin may keep.
+pub const MAX_KV_TOTAL_BYTES: u64 = 10 * 1024 * 1024;
+
+/// Entries that one plugin may keep. Small entries cost the host more than their bytes.
+pub const MAX_KV_ENTRIES: u64 = 10_000;
+
+/// Longest life of an entry that ends, in seconds: ten years. What lives longer need not end.
+pub const MAX_KV_TTL_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
+
+/// Most entries that `kv_list` returns.
+pub const MAX_KV_LIST_LIMIT: u32 = 1_000;
+
+/// Entries that `kv_list` returns when the plugin names no limit.
+pub const DEFAULT_KV_LIST_LIMIT: u32 = 100;

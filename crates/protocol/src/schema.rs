@@ -11,6 +11,11 @@ use crate::data::{DeploymentInfo, EnvironmentInfo, MethodParams, ProjectInfo};
 use crate::event::PluginEvent;
 use crate::handshake::Ready;
 use crate::manifest::PluginManifest;
+use crate::payload::{
+    DeploymentCancelled, DeploymentCreated, DeploymentFailed, DeploymentReady, DeploymentSucceeded,
+    EnvironmentSubject, ProjectSubject,
+};
+use crate::storage::{Configuration, KvEntry, KvPage, KvParams};
 
 /// Every wire type that has a schema in `spec/v1/schema`, by its name there.
 #[must_use]
@@ -25,9 +30,20 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("HostFrame", schema_for!(HostFrame)),
         ("PluginEvent", schema_for!(PluginEvent)),
         ("MethodParams", schema_for!(MethodParams)),
+        ("KvParams", schema_for!(KvParams)),
+        ("KvEntry", schema_for!(KvEntry)),
+        ("KvPage", schema_for!(KvPage)),
+        ("Configuration", schema_for!(Configuration)),
         ("ProjectInfo", schema_for!(ProjectInfo)),
         ("EnvironmentInfo", schema_for!(EnvironmentInfo)),
         ("DeploymentInfo", schema_for!(DeploymentInfo)),
+        ("DeploymentCreated", schema_for!(DeploymentCreated)),
+        ("DeploymentReady", schema_for!(DeploymentReady)),
+        ("DeploymentSucceeded", schema_for!(DeploymentSucceeded)),
+        ("DeploymentFailed", schema_for!(DeploymentFailed)),
+        ("DeploymentCancelled", schema_for!(DeploymentCancelled)),
+        ("ProjectSubject", schema_for!(ProjectSubject)),
+        ("EnvironmentSubject", schema_for!(EnvironmentSubject)),
     ]
 }
 

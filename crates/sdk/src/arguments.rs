@@ -1,4 +1,4 @@
-//! What the host tells a plugin when it starts it: three arguments and three environment variables.
+//! What the host tells a plugin when it starts it: three arguments and a few environment variables.
 //!
 //! Arguments are read by hand: there are three of them, and a library for that would be larger than the rest of
 //! a small plugin.
@@ -28,6 +28,8 @@ pub(crate) struct Environment {
     pub(crate) features: Vec<Feature>,
     /// The name under which the host knows the plugin.
     pub(crate) plugin_name: Option<String>,
+    /// Where the plugin's own database is.
+    pub(crate) database_url: Option<String>,
 }
 
 /// Why the arguments are not those of a host.
@@ -88,6 +90,7 @@ impl Environment {
             api_version: text("TEMPS_API_VERSION"),
             features: text("TEMPS_FEATURES").map(|list| Feature::parse_list(&list)).unwrap_or_default(),
             plugin_name: text("TEMPS_PLUGIN_NAME"),
+            database_url: text("TEMPS_DATABASE_URL"),
         }
     }
 }

@@ -6,23 +6,26 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT};
-use temps_protocol::{ChannelError, HostFrame, Response};
+use temps_protocol::limits::{MAX_FRAME_BYTES, MAX_REQUESTS_IN_FLIGHT, MAX_UNACKED_EVENTS};
+use temps_protocol::{Ack, ChannelError, Configuration, HostFrame, Response};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::events::EventQueue;
+use crate::events::{Done, EventQueue, Outcome};
 use crate::platform::PlatformError;
 
-/// Frames that wait to be written. There are never more questions than may be in flight.
-const OUTGOING_FRAMES: usize = MAX_REQUESTS_IN_FLIGHT;
+/// Frames that wait to be written: as many questions as may be in flight, and acks as a host's window has events.
+const OUTGOING_FRAMES: usize = MAX_REQUESTS_IN_FLIGHT + MAX_UNACKED_EVENTS;
+
+/// How long an ack may wait for room among the outgoing frames. Until then the next event waits.
+const ACK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long one frame may take to be written before the channel counts as lost.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,8 +44,14 @@ pub(crate) struct Channel {
     state: Mutex<State>,
     /// Counts changes of the state, for those who wait for a channel.
     changes: watch::Sender<u64>,
+    /// The configuration that the host sent last.
+    config: watch::Sender<Option<Configuration>>,
+    /// Connections that are served, until their last frame is written.
+    serving: watch::Sender<usize>,
     in_flight: Semaphore,
     next_id: AtomicU64,
+    /// Whether the host asks for a confirmation of each event.
+    confirms: bool,
 }
 
 #[derive(Debug, Default)]
@@ -62,17 +71,26 @@ struct Link {
 }
 
 impl Channel {
-    pub(crate) fn new() -> Self {
+    /// A channel that is not there yet. `confirms`: each event that comes over it is confirmed once it was handled.
+    pub(crate) fn new(confirms: bool) -> Self {
         Self {
             state: Mutex::new(State::default()),
             changes: watch::Sender::new(0),
+            serving: watch::Sender::new(0),
+            config: watch::Sender::new(None),
             in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
             next_id: AtomicU64::new(1),
+            confirms,
         }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
         self.state().link.is_some()
+    }
+
+    /// The configuration that the host sent last.
+    pub(crate) fn config(&self) -> watch::Receiver<Option<Configuration>> {
+        self.config.subscribe()
     }
 
     /// Asks `method` and waits for the answer, all within `limit`.
@@ -128,8 +146,9 @@ impl Channel {
     }
 
     /// Serves one connection until it is lost, replaced by a newer one, or the plugin ends.
-    pub(crate) async fn serve(&self, socket: WebSocket, events: &EventQueue) {
+    pub(crate) async fn serve(self: &Arc<Self>, socket: WebSocket, events: &EventQueue) {
         let Some((number, outgoing)) = self.attach() else { return };
+        let _served = Served::begin(&self.serving);
         tracing::debug!(number, "the host made a channel");
         let (mut sink, stream) = socket.split();
         let reason = tokio::select! {
@@ -163,14 +182,23 @@ impl Channel {
         }
     }
 
-    /// Ends the channel and accepts no other.
-    pub(crate) fn close(&self) {
-        let mut state = self.state();
-        state.closed = true;
-        state.link = None;
+    /// Ends the channel and accepts no other; returns once what was to be sent is written, or its time is over.
+    pub(crate) async fn close(&self) {
+        {
+            let mut state = self.state();
+            state.closed = true;
+            state.link = None;
+        }
+        let mut serving = self.serving.subscribe();
+        let _ = timeout(CLOSE_TIMEOUT, serving.wait_for(|serving| *serving == 0)).await;
     }
 
-    async fn read(&self, number: u64, mut stream: SplitStream<WebSocket>, events: &EventQueue) -> String {
+    async fn read(
+        self: &Arc<Self>,
+        number: u64,
+        mut stream: SplitStream<WebSocket>,
+        events: &EventQueue,
+    ) -> String {
         let mut complaints = Complaints::default();
         while let Some(message) = stream.next().await {
             match message {
@@ -178,8 +206,9 @@ impl Channel {
                     Ok(HostFrame::Response(response)) => self.answered(number, response, &mut complaints),
                     // An error means that the plugin is ending; the host sends the event again to the next start.
                     Ok(HostFrame::Event { event }) => {
-                        let _ = events.push(event, text.len(), None).await;
+                        let _ = events.push(event, text.len(), self.done(number)).await;
                     }
+                    Ok(HostFrame::Config(config)) => _ = self.config.send_replace(Some(config)),
                     Err(e) => complaints.add(&format!("a frame that cannot be read: {e}")),
                 },
                 // Pings are answered by the WebSocket itself, after everything that came before them was read.
@@ -190,6 +219,14 @@ impl Channel {
             }
         }
         "the connection was lost".to_owned()
+    }
+
+    /// Who is told of the events that come over connection `number`.
+    fn done(self: &Arc<Self>, number: u64) -> Done {
+        match self.confirms {
+            true => Done::Channel(Confirmation { channel: Arc::clone(self), number }),
+            false => Done::Nobody,
+        }
     }
 
     fn answered(&self, number: u64, response: Response, complaints: &mut Complaints) {
@@ -213,6 +250,36 @@ impl Channel {
     }
 }
 
+/// The way back of one event's outcome: the connection that it came over. When that is gone the host sends the event again,
+/// and a confirmation over another connection would speak of something that the host did not send there.
+#[derive(Debug)]
+pub(crate) struct Confirmation {
+    channel: Arc<Channel>,
+    number: u64,
+}
+
+impl Confirmation {
+    /// Tells the host how the handling of the event `id` ended. Waits for room among the outgoing frames, two seconds at
+    /// most: the host sends again what was not confirmed.
+    pub(crate) async fn send(self, id: &str, outcome: Outcome) {
+        let outgoing = {
+            let state = self.channel.state();
+            state.link.as_ref().filter(|link| link.number == self.number).map(|link| link.outgoing.clone())
+        };
+        let Some(outgoing) = outgoing else {
+            tracing::debug!(event_id = id, "the channel was lost before the event could be confirmed");
+            return;
+        };
+        let outcome = match &outcome {
+            Outcome::Handled => Ok(()),
+            Outcome::Failed(reason) => Err(reason.as_str()),
+        };
+        if timeout(ACK_PATIENCE, outgoing.send(Ack::new(id, outcome).to_json())).await.is_err() {
+            tracing::warn!(event_id = id, "the host reads nothing; the event is not confirmed");
+        }
+    }
+}
+
 async fn write(sink: &mut SplitSink<WebSocket, Message>, mut frames: mpsc::Receiver<String>) -> String {
     while let Some(frame) = frames.recv().await {
         match timeout(WRITE_TIMEOUT, sink.send(Message::Text(frame.into()))).await {
@@ -222,6 +289,22 @@ async fn write(sink: &mut SplitSink<WebSocket, Message>, mut frames: mpsc::Recei
         }
     }
     "a newer one took its place, or the plugin ends".to_owned()
+}
+
+/// Counts a connection as served while it lives.
+struct Served<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Served<'a> {
+    fn begin(serving: &'a watch::Sender<usize>) -> Self {
+        serving.send_modify(|count| *count += 1);
+        Self(serving)
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// Removes the mark of a question when the one who asked stops waiting, for whatever reason.
@@ -262,7 +345,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_that_nobody_waits_for_any_more_leaves_nothing_behind() {
-        let channel = Channel::new();
+        let channel = Channel::new(false);
         let (_number, _frames) = channel.attach().unwrap();
         let answer = channel.call("get_project", json!({}), Duration::from_millis(10)).await;
         assert!(matches!(answer, Err(PlatformError::Timeout { .. })), "{answer:?}");
@@ -270,10 +353,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_event_is_confirmed_over_the_connection_that_it_came_over_and_no_other() {
+        let channel = Arc::new(Channel::new(true));
+        let (first, mut frames) = channel.attach().unwrap();
+        let confirmation = |number| Confirmation { channel: Arc::clone(&channel), number };
+        confirmation(first).send("1", Outcome::Handled).await;
+        assert_eq!(frames.recv().await.as_deref(), Some(r#"{"type":"ack","id":"1","status":"ok"}"#));
+        let (_second, mut frames) = channel.attach().unwrap();
+        confirmation(first).send("2", Outcome::Handled).await;
+        assert!(frames.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_takes_no_acks_does_not_hold_the_line_of_events_for_ever() {
+        let channel = Arc::new(Channel::new(true));
+        let (number, _unread) = channel.attach().unwrap();
+        for _ in 0..=OUTGOING_FRAMES {
+            let confirmation = Confirmation { channel: Arc::clone(&channel), number };
+            confirmation.send("1", Outcome::Failed("no".into())).await;
+        }
+    }
+
+    #[tokio::test]
     async fn after_the_end_no_channel_is_accepted() {
-        let channel = Channel::new();
+        let channel = Channel::new(false);
         let (_number, mut frames) = channel.attach().unwrap();
-        channel.close();
+        channel.close().await;
         assert_eq!(frames.recv().await, None);
         assert!(channel.attach().is_none());
     }

@@ -25,6 +25,7 @@ struct Inner {
     platform: PlatformClient,
     logger: Logger,
     api_version: Option<String>,
+    database_url: Option<String>,
     host_features: Vec<Feature>,
     runtime: tokio::runtime::Handle,
     stopping: watch::Receiver<bool>,
@@ -47,6 +48,7 @@ impl PluginContext {
                 secret: launch.secret.clone(),
                 platform,
                 api_version: launch.environment.api_version.clone(),
+                database_url: launch.environment.database_url.clone(),
                 host_features: launch.environment.features.clone(),
                 runtime: tokio::runtime::Handle::current(),
                 stopping,
@@ -65,6 +67,13 @@ impl PluginContext {
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.inner.data_dir
+    }
+
+    /// The URL of the plugin's own database, for a plugin whose manifest has `requires_db`: `sqlite:////path/plugin.db`, or
+    /// `postgresql:///name?user=name&host=/directory` where an operator gave it one on a server. Drivers take it as it is.
+    #[must_use]
+    pub fn database_url(&self) -> Option<&str> {
+        self.inner.database_url.as_deref()
     }
 
     /// The client for platform data.

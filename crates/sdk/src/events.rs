@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use temps_protocol::PluginEvent;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use crate::channel::Confirmation;
 use crate::context::PluginContext;
 use crate::log::describe;
 use crate::plugin::SharedPlugin;
@@ -21,8 +22,9 @@ pub(crate) const MAX_WAITING_EVENTS: usize = 10_000;
 /// Most bytes of waiting events, as they stood on the wire. A host stops there itself.
 pub(crate) const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 
-/// How long one event may be worked on. A handler that hangs must not hold back the others for ever.
-pub(crate) const HANDLING_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one event may be worked on. A handler that hangs must not hold back the others for ever, and a host counts an
+/// event as failed that is not settled in 30 s: the plugin's own word must come first.
+pub(crate) const HANDLING_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How the handling of one event ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,16 +35,27 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
-/// Told after each event how it ended: its id and the outcome. Confirmations to the host hook in here.
+/// Told after each event how it ended: its id and the outcome. For tests, which wait for it.
 pub(crate) type Observer = Arc<dyn Fn(&str, &Outcome) + Send + Sync>;
 
 /// The plugin is ending, so nothing more is taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Closed;
 
+/// Who is told how the handling of an event ended.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Nobody: the event came over a channel whose host asks for no confirmation.
+    Nobody,
+    /// The request that posted the event.
+    Request(oneshot::Sender<Outcome>),
+    /// The host, over the channel that the event came over.
+    Channel(Confirmation),
+}
+
 struct Waiting {
     event: PluginEvent,
-    done: Option<oneshot::Sender<Outcome>>,
+    done: Done,
     /// Given back when the event leaves the line.
     _room: OwnedSemaphorePermit,
 }
@@ -81,12 +94,7 @@ impl EventQueue {
     ///
     /// # Errors
     /// [`Closed`] when the plugin is ending.
-    pub(crate) async fn push(
-        &self,
-        event: PluginEvent,
-        bytes: usize,
-        done: Option<oneshot::Sender<Outcome>>,
-    ) -> Result<(), Closed> {
+    pub(crate) async fn push(&self, event: PluginEvent, bytes: usize, done: Done) -> Result<(), Closed> {
         let entrance = self.entrance.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Closed)?;
         let bytes = u32::try_from(bytes.clamp(1, MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| Closed)?;
@@ -118,8 +126,11 @@ async fn work(
             tracing::error!(event_id = id, event_type, "the event was not handled: {reason}");
         }
         observer(&id, &outcome);
-        if let Some(done) = done {
-            let _ = done.send(outcome);
+        match done {
+            Done::Nobody => {}
+            // Whoever posted it may have gone.
+            Done::Request(waiting) => drop(waiting.send(outcome)),
+            Done::Channel(confirmation) => confirmation.send(&id, outcome).await,
         }
     }
 }
@@ -160,7 +171,7 @@ mod tests {
             data_dir: "/none".into(),
             environment: Environment::default(),
         };
-        let platform = PlatformClient::new(Arc::new(Channel::new()));
+        let platform = PlatformClient::new(Arc::new(Channel::new(false)));
         let ctx = PluginContext::new("silent", &launch, platform, watch::Sender::new(false).subscribe());
         EventQueue::start(Arc::new(Silent), ctx, started.subscribe(), Arc::new(|_, _| {})).unwrap()
     }
@@ -175,9 +186,9 @@ mod tests {
         let started = watch::Sender::new(false);
         let (events, _end) = line(&started);
         for _ in 0..4 {
-            events.push(event(), MAX_WAITING_BYTES / 4, None).await.unwrap();
+            events.push(event(), MAX_WAITING_BYTES / 4, Done::Nobody).await.unwrap();
         }
-        let mut next = Box::pin(events.push(event(), 1, None));
+        let mut next = Box::pin(events.push(event(), 1, Done::Nobody));
         assert_eq!((&mut next).now_or_never(), None);
         started.send_replace(true);
         assert_eq!(next.await, Ok(()));
@@ -188,9 +199,9 @@ mod tests {
         let started = watch::Sender::new(true);
         let (events, end) = line(&started);
         let (done, outcome) = oneshot::channel();
-        events.push(event(), 1, Some(done)).await.unwrap();
+        events.push(event(), 1, Done::Request(done)).await.unwrap();
         events.close();
-        assert_eq!(events.push(event(), 1, None).await, Err(Closed));
+        assert_eq!(events.push(event(), 1, Done::Nobody).await, Err(Closed));
         end.await.unwrap();
         assert_eq!(outcome.await, Ok(Outcome::Handled));
     }
@@ -200,7 +211,7 @@ mod tests {
         let started = watch::Sender::new(false);
         let (events, end) = line(&started);
         let (done, outcome) = oneshot::channel();
-        events.push(event(), 1, Some(done)).await.unwrap();
+        events.push(event(), 1, Done::Request(done)).await.unwrap();
         drop(started);
         end.await.unwrap();
         assert!(outcome.await.is_err());

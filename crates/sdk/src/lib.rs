@@ -36,15 +36,19 @@
 //!   without keeping routes, health or answers waiting. A panic in a handler is logged and the plugin goes on.
 //! - **The channel** may be lost and made again, or never come: the plugin goes on, and a question to the platform
 //!   waits for a channel no longer than its time-out.
+//! - **The configuration** that the manifest declares is there before [`ExternalPlugin::on_start`] runs:
+//!   [`PluginContext::config`]. [`ExternalPlugin::on_config`] runs after each change.
 //! - **The end** comes by SIGTERM, SIGINT, or the death of the host; [`ExternalPlugin::on_shutdown`] runs each time that
 //!   [`ExternalPlugin::on_start`] had succeeded.
 
 mod arguments;
 mod auth;
 mod channel;
+mod config;
 mod context;
 mod events;
 mod host_death;
+mod kv;
 mod life;
 mod listener;
 mod log;
@@ -61,7 +65,9 @@ pub mod testing;
 mod ui;
 
 pub use auth::RouteAuth;
+pub use config::ConfigError;
 pub use context::{Logger, PluginContext};
+pub use kv::{Entry, KvClient, KvError};
 pub use platform::{PlatformClient, PlatformError};
 pub use plugin::{BoxError, ExternalPlugin};
 pub use run::run_plugin;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::serve::Listener;
 use futures_util::FutureExt;
 use temps_protocol::limits::MAX_READY_BYTES;
-use temps_protocol::{Feature, PluginManifest, Ready};
+use temps_protocol::{Configuration, Feature, PluginManifest, Ready};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,6 +25,9 @@ use crate::routes::{self, Rooms};
 /// How long the start hook may take.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long the host may take to send the configuration that the manifest declares. It comes with the channel.
+const CONFIG_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long the whole ending may take. Hosts kill after 10 s.
 const END_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -38,6 +41,8 @@ pub(crate) enum LifeError {
     Thread(std::io::Error),
     #[error("the plugin's router panicked: {0}; two routes may overlap, or one overlaps a route of the SDK")]
     Router(String),
+    #[error("the host sent no configuration within {} s", CONFIG_TIMEOUT.as_secs())]
+    NoConfig,
     #[error("the start hook failed: {0}")]
     StartHook(BoxError),
     #[error("the start hook panicked: {0}")]
@@ -56,6 +61,9 @@ pub(crate) struct Life {
     started: watch::Sender<bool>,
     stopping: watch::Sender<bool>,
     server: JoinHandle<()>,
+    features: Vec<Feature>,
+    /// Whether the host sends a configuration, and the plugin waits for it.
+    configured: bool,
 }
 
 impl Life {
@@ -71,7 +79,8 @@ impl Life {
         L: Listener,
         L::Addr: std::fmt::Debug,
     {
-        let channel = Arc::new(Channel::new());
+        let confirms = launch.environment.features.contains(&Feature::Ack);
+        let channel = Arc::new(Channel::new(confirms));
         let (started, stopping) = (watch::Sender::new(false), watch::Sender::new(false));
         let platform = PlatformClient::new(Arc::clone(&channel));
         let ctx = PluginContext::new(&manifest.name, launch, platform, stopping.subscribe());
@@ -98,7 +107,27 @@ impl Life {
                 tracing::error!("the HTTP server ended: {e}");
             }
         });
-        Ok(Self { plugin, ctx, channel, events, events_ended, started, stopping, server })
+        let configured = manifest.config.is_some() && ctx.host_has(Feature::Config);
+        // Announced only where it is asked for, so that other hosts see what they always saw.
+        let features = [
+            (Feature::Ack, confirms),
+            (Feature::Reconnect, true),
+            (Feature::Config, ctx.host_has(Feature::Config)),
+            (Feature::Kv, ctx.host_has(Feature::Kv)),
+        ];
+        let features = features.into_iter().filter_map(|(feature, has)| has.then_some(feature)).collect();
+        Ok(Self {
+            plugin,
+            ctx,
+            channel,
+            events,
+            events_ended,
+            started,
+            stopping,
+            server,
+            features,
+            configured,
+        })
     }
 
     /// What the plugin's ready line says.
@@ -107,7 +136,7 @@ impl Life {
             ready: true,
             has_ui: self.plugin.ui_assets().is_some(),
             openapi: self.plugin.openapi(),
-            features: vec![Feature::Reconnect.as_str().to_owned()],
+            features: self.features.iter().map(|feature| feature.as_str().to_owned()).collect(),
         };
         let bytes = ready.to_line().len() + 1;
         if bytes > MAX_READY_BYTES {
@@ -122,6 +151,12 @@ impl Life {
 
     /// Runs the start hook, then lets routes and events in.
     pub(crate) async fn start(&self) -> Result<(), LifeError> {
+        let mut config = self.channel.config();
+        if self.configured {
+            let sent = timeout(CONFIG_TIMEOUT, config.wait_for(Option::is_some)).await;
+            sent.ok().and_then(Result::ok).ok_or(LifeError::NoConfig)?;
+        }
+        config.mark_unchanged();
         let hook = AssertUnwindSafe(async { self.plugin.on_start(&self.ctx).await }).catch_unwind();
         match timeout(START_TIMEOUT, hook).await {
             Ok(Ok(Ok(()))) => {}
@@ -130,6 +165,7 @@ impl Life {
             Err(_) => return Err(LifeError::StartTimeout),
         }
         self.started.send_replace(true);
+        tokio::spawn(follow_config(Arc::clone(&self.plugin), self.ctx.clone(), config));
         Ok(())
     }
 
@@ -152,11 +188,32 @@ impl Life {
                 Err(_) => tracing::warn!("the shutdown hook took too long"),
             }
         }
-        self.channel.close();
+        self.channel.close().await;
         let stop = self.server.abort_handle();
         if timeout_at(deadline, self.server).await.is_err() {
             tracing::warn!("requests were still open when the plugin ended");
             stop.abort();
+        }
+    }
+}
+
+/// Runs the hook after each change of the configuration, until the plugin ends.
+async fn follow_config(
+    plugin: SharedPlugin,
+    ctx: PluginContext,
+    mut config: watch::Receiver<Option<Configuration>>,
+) {
+    loop {
+        tokio::select! {
+            changed = config.changed() => if changed.is_err() { return },
+            () = ctx.stopping() => return,
+        }
+        let hook = AssertUnwindSafe(plugin.on_config(&ctx)).catch_unwind();
+        tokio::select! {
+            done = hook => if let Err(panic) = done {
+                tracing::error!("the hook for a changed configuration panicked: {}", describe(&*panic));
+            },
+            () = ctx.stopping() => return,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::str::FromStr;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -18,7 +18,9 @@ pub(crate) fn init() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let levels = Targets::from_str(if wanted.is_empty() { DEFAULT_LEVELS } else { &wanted })
         .or_else(|_| Targets::from_str(DEFAULT_LEVELS))
-        .unwrap_or_default();
+        .unwrap_or_default()
+        // At its finest level this library shows whole frames, and secrets of the configuration are among them.
+        .with_target("tungstenite", LevelFilter::DEBUG);
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)

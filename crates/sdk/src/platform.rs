@@ -91,6 +91,11 @@ impl PlatformClient {
         Self { channel, timeout: REQUEST_TIMEOUT }
     }
 
+    /// The channel that it asks over.
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
     /// The same client with another time-out per call.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {

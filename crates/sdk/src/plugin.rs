@@ -41,12 +41,14 @@ pub trait ExternalPlugin: Send + Sync + 'static {
 
     /// Takes one event and says how it went. The default calls [`on_event`](Self::on_event).
     ///
-    /// The next event waits until this one is done, at most 60 s; then it is given up, logged, and counts as
-    /// failed. An event can come twice (after a crash, or because the operator replays it): handle it so that this
+    /// The next event waits until this one is done, at most 25 s; then it is given up, logged, and counts as
+    /// failed. Over a channel with acks (feature `ack`) the host is told how it went: what was handled is settled,
+    /// what failed comes again later, beside the others. Work that takes longer belongs into
+    /// [`PluginContext::spawn`], once the event is safe somewhere. An event can come twice (after a crash, or because the operator replays it): handle it so that this
     /// does no harm.
     ///
     /// # Errors
-    /// Whatever the plugin could not do. It is logged, and told to a caller of `POST /_events`.
+    /// Whatever the plugin could not do. It is logged, and told to the host.
     fn handle_event(
         &self,
         ctx: &PluginContext,
@@ -66,6 +68,13 @@ pub trait ExternalPlugin: Send + Sync + 'static {
     fn on_start(&self, ctx: &PluginContext) -> impl Future<Output = Result<(), BoxError>> + Send {
         let _ = ctx;
         async { Ok(()) }
+    }
+
+    /// Runs after the operator changed the configuration; [`PluginContext::config`] has the new one. Changes that come fast
+    /// are told once. It does not run for the configuration that [`on_start`](Self::on_start) finds.
+    fn on_config(&self, ctx: &PluginContext) -> impl Future<Output = ()> + Send {
+        let _ = ctx;
+        async {}
     }
 
     /// Runs once before the plugin ends, after the events that it still had were handled. Together they have 8 s.
@@ -100,6 +109,7 @@ pub(crate) trait AnyPlugin: Send + Sync {
         event: PluginEvent,
     ) -> BoxFuture<'a, Result<(), BoxError>>;
     fn on_start<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, Result<(), BoxError>>;
+    fn on_config<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, ()>;
     fn on_shutdown<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, ()>;
     fn ui_assets(&self) -> Option<&'static Dir<'static>>;
     fn openapi(&self) -> Option<Value>;
@@ -128,6 +138,10 @@ impl<P: ExternalPlugin> AnyPlugin for P {
 
     fn on_start<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, Result<(), BoxError>> {
         Box::pin(ExternalPlugin::on_start(self, ctx))
+    }
+
+    fn on_config<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, ()> {
+        Box::pin(ExternalPlugin::on_config(self, ctx))
     }
 
     fn on_shutdown<'a>(&'a self, ctx: &'a PluginContext) -> BoxFuture<'a, ()> {

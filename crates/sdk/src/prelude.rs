@@ -15,4 +15,7 @@ pub use temps_protocol::{
 };
 pub use tracing;
 
-pub use crate::{BoxError, ExternalPlugin, Logger, PlatformClient, PlatformError, PluginContext, RouteAuth};
+pub use crate::{
+    BoxError, ConfigError, ExternalPlugin, KvClient, KvError, Logger, PlatformClient, PlatformError,
+    PluginContext, RouteAuth,
+};

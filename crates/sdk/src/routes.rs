@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::auth::{self, RouteAuth, Secret};
 use crate::channel::Channel;
 use crate::context::PluginContext;
-use crate::events::{Closed, EventQueue, Outcome};
+use crate::events::{Closed, Done, EventQueue, Outcome};
 use crate::plugin::SharedPlugin;
 use crate::problem::Problem;
 use crate::ui;
@@ -111,7 +111,7 @@ async fn take_event(
         .map_err(|e| Problem::new(422, format!("the body is not an event: {e}")).into_response())?;
     let (done, outcome) = oneshot::channel();
     let handling = async {
-        events.push(event, body.len(), Some(done)).await?;
+        events.push(event, body.len(), Done::Request(done)).await?;
         outcome.await.map_err(|_| Closed)
     };
     match timeout(POSTED_EVENT_TIMEOUT, handling).await {

@@ -71,9 +71,8 @@ async fn all_seven_methods_ask_for_what_they_say_and_read_the_answer() {
 async fn refusals_are_told_apart() {
     let (host, platform) = open().await;
     assert!(platform.get_project(1).await.unwrap_err().is_not_found());
-    host.platform().answer("get_project", |_| {
-        Some(Err(ChannelError { code: ErrorCode::PermissionDenied, message: "not granted".into() }))
-    });
+    host.platform()
+        .answer("get_project", |_| Some(Err(ChannelError::new(ErrorCode::PermissionDenied, "not granted"))));
     let denied = platform.get_project(1).await.unwrap_err();
     assert!(denied.is_permission_denied() && denied.to_string().contains("not granted"), "{denied}");
     for unreadable in [json!(null), json!({"id": "one"}), json!([])] {
@@ -107,9 +106,7 @@ async fn no_more_questions_are_on_the_way_than_a_host_takes_and_each_gives_its_p
     questions.shutdown().await;
     let unanswered = platform.clone().with_timeout(Duration::from_millis(50)).get_project(1).await;
     assert!(matches!(unanswered, Err(PlatformError::Timeout { .. })), "{unanswered:?}");
-    host.platform().answer("get_project", |_| {
-        Some(Err(ChannelError { code: ErrorCode::NotFound, message: String::new() }))
-    });
+    host.platform().answer("get_project", |_| Some(Err(ChannelError::new(ErrorCode::NotFound, ""))));
     for _ in 0..=MAX_REQUESTS_IN_FLIGHT {
         assert!(platform.get_project(1).await.unwrap_err().is_not_found());
     }

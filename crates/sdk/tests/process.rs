@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use temps_plugin_sdk::protocol::{Feature, PluginEvent};
+use temps_plugin_sdk::protocol::channel::AckStatus;
+use temps_plugin_sdk::protocol::{Ack, Feature, PluginEvent};
 use temps_plugin_sdk::testing::{PluginProcess, TestError, TestHost};
 use temps_testkit::binaries::built_example;
 
@@ -41,6 +42,43 @@ async fn the_environment_and_unknown_arguments_of_other_hosts_do_no_harm() {
         .environment("TEMPS_PLUGIN_NAME", "unquiet");
     let plugin = builder.start().await.unwrap();
     assert_eq!(plugin.http().get("/well").await.unwrap().text(), "ok");
+}
+
+#[tokio::test]
+async fn each_event_is_confirmed_with_how_its_handling_ended_in_order() {
+    let builder = PluginProcess::builder(unquiet()).environment("TEMPS_FEATURES", "ack,reconnect");
+    let mut plugin = builder.start().await.unwrap();
+    assert_eq!(plugin.ready().known_features(), [Feature::Ack, Feature::Reconnect]);
+    let events = ["test.slow", "test.panic", "test.note"].map(event);
+    for event in events.clone() {
+        plugin.send_event(event).await.unwrap();
+    }
+    for (event, status) in events.iter().zip([AckStatus::Ok, AckStatus::Error, AckStatus::Ok]) {
+        let ack = plugin.ack().await.unwrap();
+        assert_eq!((&ack.id, ack.status), (&event.id, status));
+        assert_eq!(ack.error.is_some_and(|reason| reason.contains("as ordered")), status == AckStatus::Error);
+    }
+
+    // What came over a lost channel is not confirmed over the next one: the host sends it again there.
+    let (lost, again) = (event("test.slow"), event("test.note"));
+    plugin.send_event(lost).await.unwrap();
+    plugin.connect_channel().await.unwrap();
+    plugin.send_event(again.clone()).await.unwrap();
+    assert_eq!(plugin.ack().await.unwrap().id, again.id);
+}
+
+#[tokio::test]
+async fn events_that_wait_are_handled_and_confirmed_before_the_end() {
+    let builder = PluginProcess::builder(unquiet()).environment("TEMPS_FEATURES", "ack");
+    let mut plugin = builder.start().await.unwrap();
+    let events = ["test.slow", "test.slow", "test.note"].map(event);
+    for event in events.clone() {
+        plugin.send_event(event).await.unwrap();
+    }
+    assert!(plugin.terminate().await.unwrap().success());
+    for event in events {
+        assert_eq!(plugin.ack().await.unwrap().id, event.id);
+    }
 }
 
 #[tokio::test]
@@ -130,6 +168,21 @@ async fn a_panic_or_an_error_in_a_handler_is_told_and_the_plugin_goes_on() {
     }
     assert_eq!(plugin.post_event(event("test.note")).await.unwrap().status(), 200);
     plugin.logged(r#""message":"panic: as ordered""#).await.unwrap();
+}
+
+#[tokio::test]
+async fn at_the_end_events_that_wait_are_handled_and_acked_before_the_channel_closes() {
+    let builder = PluginProcess::builder(unquiet()).environment("TEMPS_FEATURES", "ack,reconnect");
+    let mut plugin = builder.start().await.unwrap();
+    let events: Vec<_> = ["test.slow"; 3].into_iter().chain(["test.note"; 61]).map(event).collect();
+    for event in &events {
+        plugin.send_event(event.clone()).await.unwrap();
+    }
+    assert!(plugin.terminate().await.unwrap().success());
+    for event in &events {
+        assert_eq!(plugin.ack().await.unwrap(), Ack::new(&event.id, Ok(())));
+    }
+    assert!(plugin.ack().await.is_err());
 }
 
 #[tokio::test]

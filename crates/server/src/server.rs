@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use temps_host::PluginHost;
 use temps_host::host::BuildError;
-use temps_store::sqlite::SqliteStore;
-use temps_store::{PlatformStore, StoreError};
+use temps_store::{PlatformStore, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +27,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// A daemon that is started: it listens, and its plugins come up. [`Server::run`] answers and ends it.
 pub struct Server {
     app: App,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     listener: TcpListener,
     started: Started,
     prober: reqwest::Client,
@@ -47,6 +46,8 @@ pub struct Started {
     pub login_link: LoginLink,
     /// Where everything is.
     pub places: Places,
+    /// Where the database is, its password masked.
+    pub database: String,
 }
 
 /// Why the daemon did not start.
@@ -75,10 +76,10 @@ pub enum StartError {
         reason: String,
     },
     /// The store cannot be opened.
-    #[error("cannot open {}: {error}", file.display())]
+    #[error("cannot open the database {database}: {error}")]
     Store {
-        /// The database.
-        file: PathBuf,
+        /// The database's address, its password masked.
+        database: String,
         /// What the store said.
         error: StoreError,
     },
@@ -136,9 +137,11 @@ impl Server {
         let prober = probe::client()?;
         let listener = bind(config.listen).await?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        let file = config.places.database_file();
-        let store = SqliteStore::open(&file).map_err(|error| StartError::Store { file, error })?;
-        ensure_admin_token(&*store, &config.places.admin_token_file()).await?;
+        let database = config.database();
+        let failed = |error| StartError::Store { database: database.to_string(), error };
+        let store = temps_store::open(&database, &config.node).await.map_err(failed)?;
+        tracing::info!(%database, node = config.node, "the database is open");
+        ensure_admin_token(&*store, &config.places.admin_token_file(), &config.admin_token_name()).await?;
         let access = Access::new(store.clone());
         let platform = ReferencePlatform::new(store.clone() as Arc<dyn PlatformStore>, access.clone());
         let host = PluginHost::builder()
@@ -149,7 +152,11 @@ impl Server {
             .await?;
         let places = config.places.clone();
         let app = App::new(config, address, platform, access, host);
-        let started = Started { address, url: app.base_url(), login_link: app.login_link().await?, places };
+        let login_link = app.login_link().await?;
+        let detail = serde_json::json!({ "expires_at": login_link.expires_at });
+        app.host().record_audit("login_link.created", None, "host", detail);
+        let started =
+            Started { address, url: app.base_url(), login_link, places, database: database.to_string() };
         Ok(Self { app, store, listener, started, prober, lock })
     }
 
@@ -216,14 +223,20 @@ impl ServerHandle {
         let mut report = Reloaded::default();
         let fixed = [
             ("listen", new.listen != old.listen),
+            ("database", new.database != old.database),
+            ("node", new.node != old.node),
             ("plugins_dirs", new.places.plugins_dirs != old.places.plugins_dirs),
             ("launcher", new.launcher != old.launcher),
+            ("plugin_databases", new.databases != old.databases),
         ];
         report.needs_restart =
             fixed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
         new.listen = old.listen;
+        new.database = old.database.clone();
+        new.node = old.node.clone();
         new.places = old.places.clone();
         new.launcher = old.launcher.clone();
+        new.databases = old.databases.clone();
         new.demo = old.demo;
         let live = [
             ("public_url", new.public_url != old.public_url),
@@ -234,6 +247,7 @@ impl ServerHandle {
             ("health", new.health != old.health),
             ("restart", new.restart != old.restart),
             ("probe", new.probe != old.probe),
+            ("usage", new.usage_every != old.usage_every),
         ];
         report.changed = live.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
         self.app.host().reload(new.host_config()).await?;

@@ -2,14 +2,23 @@
 //!
 //! [`HostStore`] is what the plugin host needs: the event journal, deliveries, grants, names, inspections, the audit
 //! trail. [`PlatformStore`] is what the reference platform needs: projects, environments, deployments, tokens. Both
-//! doors open on one database, so that a change of the platform and its event are one transaction. SQL lives in this
-//! crate and nowhere else; the crate knows nothing of processes, sockets or HTTP.
+//! doors open on one database, so that a change of the platform and its event are one transaction. [`open`] opens both:
+//! a SQLite file, or with feature `postgres` a database on a PostgreSQL server, which several hosts may share. SQL lives
+//! in this crate and nowhere else; the crate knows nothing of processes, sockets or HTTP.
 
+mod address;
+pub mod failpoint;
 mod host;
+mod open;
 mod platform;
+pub mod plugin_databases;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 
+pub use address::*;
 pub use host::*;
+pub use open::*;
 pub use platform::*;
 
 /// Why the store could not do what it was asked to.
@@ -43,6 +52,36 @@ pub enum StoreError {
         action: &'static str,
         /// What the database said.
         reason: String,
+    },
+    /// The address of the database cannot be used.
+    #[error("the database's address cannot be used: {reason}")]
+    BadAddress {
+        /// What is wrong with it, without the address itself.
+        reason: String,
+    },
+    /// The database's server cannot be reached; nothing was written.
+    #[error(
+        "the database cannot be reached ({reason}); it is tried again by itself: see that its server runs, takes \
+         connections from here, and that the address is right"
+    )]
+    Unreachable {
+        /// What went wrong last.
+        reason: String,
+    },
+    /// The connection broke before the answer came.
+    #[error(
+        "the connection to the database broke ({reason}); whether this was written is not known, so do it again: an \
+         event with the same id is published once"
+    )]
+    Lost {
+        /// What went wrong.
+        reason: String,
+    },
+    /// Another host works on the same database under this host's name.
+    #[error("another host works on this database as node `{node}`; give each host a `node` name of its own")]
+    NodeTaken {
+        /// The name.
+        node: String,
     },
     /// The store was closed.
     #[error("the store is closed")]

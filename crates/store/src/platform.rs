@@ -163,6 +163,9 @@ pub trait PlatformTx {
         external_id: &str,
     ) -> Result<Option<DeploymentRecord>, StoreError>;
 
+    /// Deployments of an environment that have not ended, by id.
+    fn unfinished_deployments_of(&self, environment_id: i32) -> Result<Vec<DeploymentRecord>, StoreError>;
+
     /// Writes a deployment and notes on its project when that was last deployed. The record's own id is not read; the
     /// returned one has the id that was given.
     fn insert_deployment(&self, record: DeploymentRecord) -> Result<DeploymentRecord, StoreError>;

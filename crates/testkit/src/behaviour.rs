@@ -156,6 +156,35 @@ pub enum Sin {
     NeverAcks,
     /// Confirms every event as failed.
     AcksWithError,
+    /// Confirms one event as failed, each time that it comes, and all of a type if that is named.
+    AcksWithErrorFor {
+        /// Id of the event, or an event type.
+        event: String,
+    },
+    /// Confirms every event twice.
+    AcksTwice,
+    /// Beside every event confirms one that was never sent.
+    AcksUnknown,
+    /// Confirms every event so many milliseconds after it came.
+    AcksLate {
+        /// Milliseconds.
+        after_ms: u64,
+    },
+    /// Confirms an event without having handled it, then aborts.
+    AcksThenCrashes {
+        /// Id of the event, or an event type.
+        event: String,
+    },
+    /// Aborts when this event comes.
+    CrashOnEventId {
+        /// Id of the event.
+        id: String,
+    },
+    /// Takes so many milliseconds for every frame before it reads the next.
+    ReadsSlowly {
+        /// Milliseconds.
+        per_frame_ms: u64,
+    },
     /// Ends so many milliseconds after ready, with exit code 1.
     ExitAfter {
         /// Milliseconds.
@@ -201,6 +230,12 @@ impl Behaviour {
     pub fn ready_field(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
         self.ready.insert(field.into(), value.into());
         self
+    }
+
+    /// Announces the feature `ack`. Without a sin that says otherwise, every event is then confirmed once it is recorded.
+    #[must_use]
+    pub fn with_acks(self) -> Self {
+        self.ready_field("features", vec!["ack"])
     }
 
     /// The bytes that, put behind the program, give it this order.

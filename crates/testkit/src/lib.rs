@@ -6,7 +6,9 @@
 pub mod behaviour;
 pub mod binaries;
 pub mod daemon;
+pub mod faults;
 pub mod played_host;
+pub mod postgres;
 pub mod skip;
 pub mod slack;
 pub mod unruly;
@@ -14,4 +16,5 @@ pub mod vectors;
 
 pub use behaviour::{Behaviour, Sin, Step};
 pub use played_host::PlayedHost;
+pub use postgres::Postgres;
 pub use skip::skip;

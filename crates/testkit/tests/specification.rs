@@ -71,6 +71,24 @@ fn the_page_names_every_method_code_feature_field_and_reserved_name() {
 }
 
 #[test]
+fn the_page_has_a_row_for_every_event_type_and_names_every_field_of_a_payload() {
+    let page = protocol();
+    let (_, payloads) = page.split_once("| Type | Fields of `data` |").unwrap();
+    let (payloads, _) = payloads.split_once("```").unwrap();
+    for event_type in temps_protocol::Payload::EVENT_TYPES {
+        assert!(payloads.contains(&format!("`{event_type}`")), "{event_type}");
+    }
+    let is_payload = |name: &str| {
+        name.ends_with("Subject") || (name.starts_with("Deployment") && name != "DeploymentInfo")
+    };
+    for (name, schema) in schema::all().into_iter().filter(|(name, _)| is_payload(name)) {
+        for field in schema.to_value()["properties"].as_object().unwrap().keys() {
+            assert!(payloads.contains(&format!("`{field}`")), "{name}: {field}");
+        }
+    }
+}
+
+#[test]
 fn the_bounds_of_the_page_are_those_of_the_crate() {
     let page = protocol();
     let row = |name: &str, value: &str| {
@@ -92,6 +110,9 @@ fn the_bounds_of_the_page_are_those_of_the_crate() {
         &format!("{}, by default {}", limits::MAX_LIST_LIMIT, limits::DEFAULT_LIST_LIMIT),
     );
     row("Time for `POST /_events` and for an `ack`", &format!("{} s", limits::EVENT_TIMEOUT.as_secs()));
+    row("Events sent and not acked, with the feature `ack`", &limits::MAX_UNACKED_EVENTS.to_string());
+    assert_eq!(limits::MAX_ACK_REASON_CHARS, 1_024);
+    row("Reason in an `ack`", "1,024 characters");
     row("Event", &kib(limits::MAX_EVENT_BYTES));
     row(
         "Entries of a list in the manifest; bytes of a text there",
@@ -241,6 +262,7 @@ impl Seen {
                 assert!(response.result.is_some() != response.error.is_some());
             }
             HostFrame::Event { event } => event.check().unwrap(),
+            HostFrame::Config(config) => assert!(config.revision >= 0),
         }
     }
 }

@@ -189,3 +189,80 @@ async fn it_ignores_sigterm_and_leaves_a_daemon_that_beats() {
     )
     .unwrap();
 }
+
+/// What it says to two events, until it says nothing more or ends.
+async fn confirmations(dir: &Path, order: Behaviour) -> Vec<(String, String)> {
+    let mut host = start(dir, &order.with_acks());
+    host.handshake().await.unwrap();
+    let mut channel = connect(&host).await;
+    for number in [1, 2] {
+        // A plugin that dies of the first does not read the second.
+        let _ = channel.send(&json!({"type": "event", "event": event(number)})).await;
+    }
+    let _ = channel.close().await;
+    let mut said = Vec::new();
+    while let Ok(frame) = channel.receive().await {
+        let text = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
+        said.push((text("id"), text("status")));
+    }
+    said
+}
+
+#[tokio::test]
+async fn it_confirms_as_wrongly_as_ordered() {
+    let one = || "event-1".to_owned();
+    let cases: [(Sin, &[(&str, &str)]); 7] = [
+        (Sin::NeverAcks, &[]),
+        (Sin::AcksWithError, &[("event-1", "error"), ("event-2", "error")]),
+        (Sin::AcksWithErrorFor { event: one() }, &[("event-1", "error"), ("event-2", "ok")]),
+        (Sin::AcksTwice, &[("event-1", "ok"), ("event-1", "ok"), ("event-2", "ok"), ("event-2", "ok")]),
+        (
+            Sin::AcksUnknown,
+            &[
+                ("never-sent-event-1", "ok"),
+                ("event-1", "ok"),
+                ("never-sent-event-2", "ok"),
+                ("event-2", "ok"),
+            ],
+        ),
+        (Sin::AcksThenCrashes { event: one() }, &[("event-1", "ok")]),
+        (Sin::CrashOnEventId { id: "event-2".into() }, &[("event-1", "ok")]),
+    ];
+    for (sin, wanted) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let said = confirmations(dir.path(), Behaviour::sinful("liar", sin.clone())).await;
+        let said: Vec<_> = said.iter().map(|(id, status)| (&**id, &**status)).collect();
+        assert_eq!(said, wanted, "{sin:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_it_confirms_before_a_crash_was_not_handled() {
+    let dir = tempfile::tempdir().unwrap();
+    let sin = Sin::AcksThenCrashes { event: "deployment.succeeded".into() };
+    let mut host = start(dir.path(), &Behaviour::sinful("liar", sin).with_acks());
+    host.handshake().await.unwrap();
+    let mut channel = connect(&host).await;
+    channel.send(&json!({"type": "event", "event": event(1)})).await.unwrap();
+    assert_eq!(channel.receive().await.unwrap()["id"], "event-1");
+    assert_eq!(host.ended().await.unwrap().code(), None);
+    assert!(!host.data_dir().join("events.jsonl").exists());
+}
+
+#[tokio::test]
+async fn it_confirms_late_and_reads_slowly_when_ordered() {
+    for sin in [Sin::AcksLate { after_ms: 300 }, Sin::ReadsSlowly { per_frame_ms: 300 }] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = start(dir.path(), &Behaviour::sinful("slow", sin).with_acks());
+        host.handshake().await.unwrap();
+        let mut channel = connect(&host).await;
+        let begun = std::time::Instant::now();
+        for number in [1, 2] {
+            channel.send(&json!({"type": "event", "event": event(number)})).await.unwrap();
+        }
+        for number in [1, 2] {
+            assert_eq!(channel.receive().await.unwrap()["id"], format!("event-{number}"));
+        }
+        assert!(begun.elapsed() >= std::time::Duration::from_millis(300));
+    }
+}

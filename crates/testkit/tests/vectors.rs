@@ -11,8 +11,9 @@ use temps_protocol::channel::{Ack, FrameProblem};
 use temps_protocol::data::MethodParams;
 use temps_protocol::event::{is_pattern, pattern_matches};
 use temps_protocol::{
-    DeploymentInfo, EnvironmentInfo, Feature, HandshakeError, HostFrame, PluginEvent, PluginFrame,
-    PluginName, ProjectInfo, Response, parse_manifest_line, parse_ready_line, schema,
+    Configuration, DeploymentInfo, EnvironmentInfo, Feature, HandshakeError, HostFrame, KvEntry, KvPage,
+    KvParams, PluginEvent, PluginFrame, PluginName, ProjectInfo, Response, parse_manifest_line,
+    parse_ready_line, payload, schema,
 };
 use temps_testkit::vectors::{self, Vector};
 
@@ -38,9 +39,20 @@ fn read(vector: &Vector) -> Result<Value, String> {
             Ok(serde_json::to_value(event).unwrap())
         }
         "MethodParams" => plain::<MethodParams>(&wire),
+        "KvParams" => plain::<KvParams>(&wire),
+        "KvEntry" => plain::<KvEntry>(&wire),
+        "KvPage" => plain::<KvPage>(&wire),
+        "Configuration" => plain::<Configuration>(&wire),
         "ProjectInfo" => plain::<ProjectInfo>(&wire),
         "EnvironmentInfo" => plain::<EnvironmentInfo>(&wire),
         "DeploymentInfo" => plain::<DeploymentInfo>(&wire),
+        "DeploymentCreated" => plain::<payload::DeploymentCreated>(&wire),
+        "DeploymentReady" => plain::<payload::DeploymentReady>(&wire),
+        "DeploymentSucceeded" => plain::<payload::DeploymentSucceeded>(&wire),
+        "DeploymentFailed" => plain::<payload::DeploymentFailed>(&wire),
+        "DeploymentCancelled" => plain::<payload::DeploymentCancelled>(&wire),
+        "ProjectSubject" => plain::<payload::ProjectSubject>(&wire),
+        "EnvironmentSubject" => plain::<payload::EnvironmentSubject>(&wire),
         "PluginName" => {
             PluginName::new(wire).map(|name| Value::from(name.as_str())).map_err(|e| e.to_string())
         }

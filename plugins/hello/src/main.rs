@@ -15,6 +15,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::recent::Recent;
 
+/// What it says when the operator set nothing else, or the host knows no configuration.
+const GREETING: &str = "Hello from a plugin";
+
 struct Hello {
     recent: Arc<Recent>,
 }
@@ -35,6 +38,19 @@ impl ExternalPlugin for Hello {
             })
             .permissions(Permissions::default())
             .no_egress()
+            .config(json!({
+                "type": "object",
+                "properties": {
+                    "greeting": {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": 100,
+                        "default": GREETING,
+                        "description": "What stands at the top of its page",
+                    },
+                },
+                "additionalProperties": false,
+            }))
             .build()
     }
 
@@ -60,7 +76,13 @@ impl ExternalPlugin for Hello {
 type Rooms = (PluginContext, Arc<Recent>);
 
 async fn greeting(State((ctx, _)): State<Rooms>) -> Json<serde_json::Value> {
-    Json(json!({"message": "Hello from a plugin", "plugin": ctx.plugin_name()}))
+    Json(json!({"message": greeting_now(&ctx), "plugin": ctx.plugin_name()}))
+}
+
+/// The greeting as the operator set it.
+fn greeting_now(ctx: &PluginContext) -> String {
+    let settings = ctx.config::<serde_json::Value>().unwrap_or_default();
+    settings["greeting"].as_str().unwrap_or(GREETING).to_owned()
 }
 
 /// The last events, newest first.
@@ -70,7 +92,7 @@ async fn events(State((_, recent)): State<Rooms>) -> Json<serde_json::Value> {
 }
 
 /// The last events, oldest first, and then each new one as it comes, as server-sent events named by nothing but
-/// their id, so that a browser's `EventSource` needs one handler only.
+/// their id; and the greeting, named `greeting`, whenever the operator changes it.
 async fn event_stream(
     State((ctx, recent)): State<Rooms>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
@@ -88,8 +110,13 @@ async fn event_stream(
     let messages = stream::iter(known)
         .chain(news)
         .filter_map(|event| async move { Event::default().id(event.id.clone()).json_data(&*event).ok() })
-        .map(Ok)
-        .take_until(async move { ctx.stopping().await });
+        .map(Ok);
+    let greeted = stream::unfold((ctx.clone(), ctx.watch_config()), |(ctx, mut config)| async move {
+        config.changed().await.ok()?;
+        let greeting = Event::default().event("greeting").json_data(greeting_now(&ctx)).ok()?;
+        Some((Ok(greeting), (ctx, config)))
+    });
+    let messages = stream::select(messages, greeted).take_until(async move { ctx.stopping().await });
     Sse::new(messages).keep_alive(KeepAlive::default())
 }
 

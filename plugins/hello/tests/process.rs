@@ -99,3 +99,9 @@ async fn the_page_is_served_with_relative_addresses_only() {
     assert_eq!(plugin.http().get("/ui/missing.js").await.unwrap().status(), 404);
     assert_eq!(plugin.http().get("/ui/%2e%2e/Cargo.toml").await.unwrap().status(), 404);
 }
+
+#[tokio::test]
+async fn what_it_greets_with_is_a_setting() {
+    let schema = hello().await.manifest().config.clone().unwrap();
+    assert_eq!(schema["properties"]["greeting"]["default"], "Hello from a plugin");
+}

@@ -46,6 +46,9 @@ stream.onopen = () => {
   state.textContent = "Live";
 };
 stream.onmessage = (message) => show(JSON.parse(message.data));
+stream.addEventListener("greeting", (message) => {
+  document.getElementById("greeting").textContent = JSON.parse(message.data);
+});
 stream.onerror = () => {
   state.textContent = "Connection lost, trying again…";
 };

@@ -53,6 +53,9 @@ const ONLY_IN: &[(&str, &str, &str)] = &[
 /// The load rig is a command of its own for developers, so it parses arguments and prints tables as well.
 const RIG: &str = "temps-benches";
 
+/// The feature of builds that tests can end at any step. See `crates/store/src/failpoint.rs`.
+const FAILPOINTS: &str = "failpoints";
+
 /// Reads all dependencies of the workspace's members from the JSON of `cargo metadata --no-deps`.
 #[must_use]
 pub fn read(metadata: &Value) -> Vec<Arrow> {
@@ -95,6 +98,31 @@ fn problem(arrow: &Arrow) -> Option<String> {
     (!allowed.contains(&to.as_str())).then(|| format!("{from} -> {to}: this arrow is not in the design"))
 }
 
+/// Where failpoints are turned on other than by whoever builds: in a crate's default features, or by a crate that depends on
+/// it. What is shipped must not have them.
+#[must_use]
+pub fn failpoints_turned_on(metadata: &Value) -> Vec<String> {
+    let names_them = |list: &Value| {
+        let words = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+        words.into_iter().any(|word| word.ends_with(FAILPOINTS))
+    };
+    let mut problems = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let name = package["name"].as_str().unwrap_or_default();
+        for (feature, turns_on) in package["features"].as_object().into_iter().flatten() {
+            if feature != FAILPOINTS && names_them(turns_on) {
+                problems.push(format!("{name}: the feature {feature} turns on {FAILPOINTS}"));
+            }
+        }
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            if names_them(&dependency["features"]) {
+                problems.push(format!("{name} -> {}: turns on {FAILPOINTS}", dependency["name"]));
+            }
+        }
+    }
+    problems
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +150,19 @@ mod tests {
     fn a_library_with_one_home_is_refused_elsewhere() {
         assert_eq!(judged("temps-server", "rusqlite", false), 1);
         assert_eq!(judged("temps-store", "rusqlite", false), 0);
+    }
+
+    #[test]
+    fn failpoints_that_are_turned_on_unasked_are_refused() {
+        let package = |features: Value, dependency: Value| {
+            let dependencies = serde_json::json!([{"name": "b", "features": dependency}]);
+            serde_json::json!({"packages": [{"name": "a", "features": features, "dependencies": dependencies}]})
+        };
+        let handed_on = serde_json::json!({"default": ["x"], "failpoints": ["b/failpoints"]});
+        assert_eq!(failpoints_turned_on(&package(handed_on.clone(), serde_json::json!(["x"]))).len(), 0);
+        assert_eq!(failpoints_turned_on(&package(handed_on, serde_json::json!(["failpoints"]))).len(), 1);
+        let default = serde_json::json!({"default": ["b/failpoints"]});
+        assert_eq!(failpoints_turned_on(&package(default, serde_json::json!([]))).len(), 1);
     }
 
     #[test]

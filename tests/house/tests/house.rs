@@ -22,8 +22,7 @@ fn judged(rule: impl Fn(&[sources::Source]) -> Vec<String>) {
     none(&rule(&sources));
 }
 
-#[test]
-fn crate_arrows_only_fall() {
+fn metadata() -> serde_json::Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
@@ -31,9 +30,27 @@ fn crate_arrows_only_fall() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let found = arrows::read(&serde_json::from_slice(&output.stdout).unwrap());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn crate_arrows_only_fall() {
+    let found = arrows::read(&metadata());
     assert!(found.len() > 20, "the workspace's dependencies were not found");
     none(&arrows::judge(&found));
+}
+
+#[test]
+fn no_build_has_failpoints_unless_it_asks_for_them() {
+    let metadata = metadata();
+    assert!(metadata.to_string().contains("failpoints"), "the feature was not found");
+    none(&arrows::failpoints_turned_on(&metadata));
+    for file in ["Makefile", "scripts/run.sh"] {
+        let text = std::fs::read_to_string(checkout().join(file)).unwrap();
+        let builds = text.lines().filter(|line| line.contains("cargo build"));
+        let asks = |line: &&str| line.contains("failpoints") || line.contains("--all-features");
+        none(&builds.filter(asks).map(|line| format!("{file}: {line}")).collect::<Vec<_>>());
+    }
 }
 
 #[test]

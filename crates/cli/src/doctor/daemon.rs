@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use temps_server::api::page::PageQuery;
+use temps_server::api::plugins::Plugin;
 use temps_server::api::version::Version;
 
-use super::{Check, Status};
+use super::{Check, Status, plugin_databases};
 use crate::arguments::Global;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -14,8 +16,8 @@ use crate::target::Target;
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks the daemon for its readiness and its version.
-pub(crate) async fn check(global: &Global) -> Check {
+/// Asks the daemon for its readiness, its version, and the databases of its plugins.
+pub(crate) async fn checks(global: &Global) -> Vec<Check> {
     match ask(global).await {
         Ok(found) => found,
         Err(failure) => {
@@ -24,21 +26,25 @@ pub(crate) async fn check(global: &Global) -> Check {
                 Exit::Unreachable | Exit::Auth => Status::Warning,
                 _ => Status::Problem,
             };
-            Check { hint: failure.hint, ..Check::new("daemon", status, failure.message) }
+            vec![Check { hint: failure.hint, ..Check::new("daemon", status, failure.message) }]
         }
     }
 }
 
-async fn ask(global: &Global) -> Result<Check, Failure> {
+async fn ask(global: &Global) -> Result<Vec<Check>, Failure> {
     let Target { url, token } = Target::find(global)?;
     let client = Client::new(url, token, Some(PATIENCE))?;
     let _: Value = client.get(&["readyz"]).await?;
     let daemon: Version = client.get(&["api", "version"]).await?;
     let here = env!("CARGO_PKG_VERSION");
     let found = format!("version {} at {} is ready", daemon.version, client.base());
-    if daemon.version == here {
-        return Ok(Check::new("daemon", Status::Ok, found));
-    }
-    Ok(Check::new("daemon", Status::Warning, format!("{found}; this command is version {here}"))
-        .hint("restart the daemon with the version that is installed"))
+    let mut checks = vec![if daemon.version == here {
+        Check::new("daemon", Status::Ok, found)
+    } else {
+        Check::new("daemon", Status::Warning, format!("{found}; this command is version {here}"))
+            .hint("restart the daemon with the version that is installed")
+    }];
+    let plugins = client.list::<Plugin>(&["api", "plugins"], &PageQuery::default(), u32::MAX).await?;
+    checks.extend(plugins.items.iter().filter_map(plugin_databases::of_plugin));
+    Ok(checks)
 }

@@ -4,8 +4,10 @@
 //! kept apart from judging: the files beside this one look, and judge what they saw with functions that tests can call.
 
 mod daemon;
+mod database;
 mod machine;
 mod places;
+mod plugin_databases;
 mod plugins;
 
 use serde::Serialize;
@@ -70,11 +72,13 @@ pub(crate) async fn run(global: &Global, output: Output) -> Result<(), Failure> 
         Ok(config) => {
             checks.push(places::settings_file(&config));
             checks.extend(places::checks(&config.places));
+            checks.push(database::check(&config).await);
             checks.extend(plugins::checks(&config.places.plugins_dirs));
+            checks.push(plugin_databases::server(&config.databases).await);
         }
         Err(failure) => checks.push(Check::new("settings", Status::Problem, failure.message)),
     }
-    checks.push(daemon::check(global).await);
+    checks.extend(daemon::checks(global).await);
     let problems = checks.iter().filter(|check| check.status == Status::Problem).count();
     output.data(&Findings { ok: problems == 0, checks }, |findings| text(&findings.checks))?;
     match problems {

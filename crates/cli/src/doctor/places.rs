@@ -20,6 +20,11 @@ pub(crate) fn settings_file(config: &Config) -> Check {
     } else {
         format!("defaults; {} does not exist", file.display())
     };
+    let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
+    if config.databases.postgres_url.is_some() && mode & 0o077 != 0 {
+        let found = format!("{found}, and others can read it, with the password of the database server");
+        return Check::new("settings", Status::Problem, found).hint(format!("chmod 600 {}", file.display()));
+    }
     Check::new("settings", Status::Ok, found)
 }
 

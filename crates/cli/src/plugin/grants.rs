@@ -14,7 +14,7 @@ const KINDS: [&str; 7] = ["method", "event", "project", "egress", "public_path",
 #[derive(Debug, Args)]
 pub(crate) struct Named {
     /// Permissions as KIND=VALUE: method=get_project, event=deployment.*, project=3, egress=hooks.slack.com:443,
-    /// public_path=/hook, limit=memory_max=512M
+    /// public_path=/hook, limit=memory_max=512M, database=own (a file) or database=postgres (on the operator's server)
     #[arg(value_name = "KIND=VALUE", value_parser = parse)]
     grants: Vec<GrantRef>,
 }

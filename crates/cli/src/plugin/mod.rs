@@ -2,15 +2,19 @@
 //!
 //! Every state that is shown is the daemon's measured one; nothing is concluded here.
 
+mod config;
 mod grants;
+mod kv;
 mod logs;
+mod usage;
 
 use clap::Subcommand;
 use serde_json::json;
 use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
-use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin};
+use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
 
+use crate::audit::words::bytes;
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::output::{Output, or_dash, plain, record, table, time, time_or_dash};
@@ -42,6 +46,8 @@ pub(crate) enum Command {
     },
     /// Show what a plugin has logged
     Logs(logs::Arguments),
+    /// Show what a plugin has used: processor, memory, tasks, files, traffic
+    Usage(usage::Arguments),
     /// Show what a plugin may do, and what it asks for beyond that
     Grants(Name),
     /// Give a plugin permissions; all that it asks for when none are named
@@ -57,6 +63,20 @@ pub(crate) enum Command {
         name: Name,
         #[command(flatten)]
         grants: grants::Named,
+    },
+    /// Show and change a plugin's settings
+    #[command(subcommand)]
+    Config(config::Command),
+    /// See and clear what a plugin keeps in its key-value storage
+    #[command(subcommand)]
+    Kv(kv::Command),
+    /// Remove a plugin's database on the PostgreSQL server with everything in it, for good
+    DropDatabase {
+        #[command(flatten)]
+        name: Name,
+        /// Say that it is meant: what is in the database cannot be brought back
+        #[arg(long)]
+        yes: bool,
     },
     /// Give a plugin's name, data and grants to another file that claims the name
     Adopt {
@@ -94,6 +114,19 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Adopt { name: Name { name }, file } => {
             let plugin: Plugin = client.post(&["api", "plugins", &name, "adopt"], &Adoption { file }).await?;
             return output.data(&plugin, stands);
+        }
+        Command::Usage(arguments) => return usage::run(arguments, client, output).await,
+        Command::Config(command) => return config::run(command, client, output).await,
+        Command::Kv(command) => return kv::run(command, client, output).await,
+        Command::DropDatabase { name: Name { name }, yes: false } => {
+            return Err(Failure::usage(format!(
+                "this removes everything in the database of {name}, for good"
+            ))
+            .hint(format!("temps plugin drop-database {name} --yes")));
+        }
+        Command::DropDatabase { name: Name { name }, .. } => {
+            let plugin: Plugin = client.delete(&["api", "plugins", &name, "database"], &json!({})).await?;
+            return output.data(&plugin, |plugin| plain(&format!("the database of {} is gone", plugin.name)));
         }
         Command::Logs(arguments) => return logs::run(arguments, client, output).await,
         Command::Grants(Name { name }) => return grants::show(&name, client, output).await,
@@ -167,11 +200,13 @@ fn one(plugin: &Plugin) -> String {
         ("process", plugin.pid.map(|pid| pid.to_string())),
         ("kept together by", plugin.containment.clone()),
         ("running since", plugin.running_since.map(time)),
+        ("uses", plugin.usage.as_ref().map(uses)),
         ("next try", plugin.next_start_at.map(time)),
         ("starts", Some(plugin.starts.to_string())),
         ("crashes", Some(plugin.crashes.to_string())),
         ("file", Some(plugin.file.clone())),
         ("sha-256", plugin.hash.clone()),
+        ("database", plugin.database.as_ref().map(database)),
         ("can be done now", list(&plugin.allowed_actions)),
     ]);
     if let Some(deliveries) = &plugin.deliveries {
@@ -182,6 +217,28 @@ fn one(plugin: &Plugin) -> String {
         text.push_str(&last_crash(crash));
     }
     text
+}
+
+fn uses(usage: &Usage) -> String {
+    let shown = |value: Option<u32>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+    format!(
+        "cpu {}, memory {}, {} tasks, {} files (at {})",
+        usage.cpu_percent.map_or_else(|| "?".to_owned(), |percent| format!("{percent:.1} %")),
+        usage.memory_bytes.map_or_else(|| "?".to_owned(), bytes),
+        shown(usage.tasks),
+        shown(usage.descriptors),
+        time(usage.at)
+    )
+}
+
+fn database(database: &PluginDatabase) -> String {
+    let state = match (database.reachable, &database.reason) {
+        (Some(true), _) => "can be reached".to_owned(),
+        (Some(false), Some(reason)) => format!("cannot be reached: {reason}"),
+        (Some(false), None) => "cannot be reached".to_owned(),
+        (None, _) => "not tried yet".to_owned(),
+    };
+    plain(&format!("{}, {}; {state}", database.engine, database.place))
 }
 
 /// How far it is with its events.

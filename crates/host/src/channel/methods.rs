@@ -48,16 +48,10 @@ pub(super) enum Denied {
 }
 
 /// Reads a request and judges it by what it says.
-pub(super) fn read(method: &str, params: &Value, grants: &Grants) -> Result<Call, Refusal> {
-    let Some(method) = Method::parse(method) else {
-        let known = Method::ALL.map(Method::as_str).join(", ");
-        let name: String = method.chars().take(64).collect();
-        let message = format!("there is no method {name:?}; there are {known}");
-        return Err(plain(ErrorCode::MethodNotFound, message));
-    };
+pub(super) fn read(method: Method, params: &Value, grants: &Grants) -> Result<Call, Refusal> {
     if !grants.allows_method(method) {
         let message = format!("{} is not granted to this plugin; an operator can grant it", method.as_str());
-        let error = ChannelError { code: ErrorCode::PermissionDenied, message };
+        let error = ChannelError::new(ErrorCode::PermissionDenied, message);
         return Err(Refusal { error, denied: Some(Denied::Method(method)), cause: None });
     }
     let call = parse(method, &Params { method, given: params })?;
@@ -200,7 +194,7 @@ fn found_in<T: Serialize>(
 }
 
 fn outside(method: Method, what: &'static str, id: i32, project: i32) -> Refusal {
-    let error = ChannelError { code: ErrorCode::NotFound, message: nothing(what, id) };
+    let error = ChannelError::new(ErrorCode::NotFound, nothing(what, id));
     Refusal { error, denied: Some(Denied::Project(method, project)), cause: None }
 }
 
@@ -208,7 +202,7 @@ fn nothing(what: &str, id: i32) -> String {
     format!("there is no {what} {id}, or this plugin may not see it")
 }
 
-fn encode<T: Serialize>(result: &T) -> Result<Box<RawValue>, Refusal> {
+pub(super) fn encode<T: Serialize>(result: &T) -> Result<Box<RawValue>, Refusal> {
     serde_json::value::to_raw_value(result)
         .map_err(|e| internal(format!("the answer cannot be written: {e}")))
 }
@@ -225,7 +219,7 @@ pub(super) fn internal(cause: String) -> Refusal {
 
 /// A refusal that is nobody's offence.
 pub(super) fn plain(code: ErrorCode, message: String) -> Refusal {
-    Refusal { error: ChannelError { code, message }, denied: None, cause: None }
+    Refusal { error: ChannelError::new(code, message), denied: None, cause: None }
 }
 
 /// The parameters of a request.
@@ -270,6 +264,6 @@ impl Params<'_> {
     }
 }
 
-fn short(value: &Value) -> String {
+pub(super) fn short(value: &Value) -> String {
     value.to_string().chars().take(40).collect()
 }

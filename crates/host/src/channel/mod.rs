@@ -3,6 +3,7 @@
 //! This file is the channel as other rooms see it: opening one, and the handle to an open one. `session` talks, `methods`
 //! decides what a request gets.
 
+mod calls;
 mod counters;
 mod methods;
 mod open;
@@ -10,6 +11,7 @@ mod patient;
 mod pings;
 mod reader;
 mod session;
+mod storage;
 mod tally;
 
 use std::sync::{Arc, OnceLock};
@@ -17,6 +19,10 @@ use std::sync::{Arc, OnceLock};
 use temps_protocol::Ack;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+use temps_protocol::HostFrame;
+
+use crate::configuration::Injected;
 
 pub use open::{
     CHANNEL_PATH, CONNECT_TIMEOUT, ChannelSpec, OpenError, Opened, UPGRADE_TIMEOUT, open, open_over,
@@ -73,8 +79,7 @@ fn with(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |reason| format!(" ({reason})"))
 }
 
-/// What waits to be sent.
-#[derive(Debug)]
+/// What waits to be sent. `Debug` shows none of it, because a frame may hold secrets of the plugin's configuration.
 enum Outgoing {
     /// Events, each its own JSON.
     Events(Vec<Arc<str>>),
@@ -84,7 +89,27 @@ enum Outgoing {
     Frame(String),
 }
 
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Outgoing::Events(_) => "Events",
+            Outgoing::Ping(_) => "Ping",
+            Outgoing::Frame(_) => "Frame",
+        })
+    }
+}
+
 impl ChannelHandle {
+    /// Queues the plugin's configuration for sending.
+    ///
+    /// # Errors
+    /// [`ChannelClosed`] when the channel ended.
+    pub async fn send_config(&self, config: &Injected) -> Result<(), ChannelClosed> {
+        let frame = HostFrame::Config(config.expose().clone());
+        let frame = serde_json::to_string(&frame).map_err(|_| ChannelClosed)?;
+        self.outgoing.send(Outgoing::Frame(frame)).await.map_err(|_| ChannelClosed)
+    }
+
     /// Queues events (each the event's own JSON) for sending, in order, and waits while the queue is full.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use temps_protocol::{PluginName, limits};
+use temps_store::HostStore;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -22,6 +23,7 @@ use super::patient::PatientStream;
 use super::session::Session;
 use super::{ACK_QUEUE, ChannelHandle, MAX_PINGS, SEND_QUEUE};
 use crate::audit::Audit;
+use crate::configuration::Injected;
 use crate::grants::Grants;
 use crate::metrics::Metrics;
 use crate::platform::Platform;
@@ -61,6 +63,10 @@ pub struct ChannelSpec {
     pub grants: watch::Receiver<Arc<Grants>>,
     /// Whose data it may ask for.
     pub platform: Arc<dyn Platform>,
+    /// Where the plugin's key-value storage is.
+    pub store: Arc<dyn HostStore>,
+    /// The plugin's configuration.
+    pub config: watch::Receiver<Injected>,
     /// Whether the plugin and the host agreed on acks.
     pub acks: bool,
     /// Where refusals are recorded.

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::calls::{self, Call};
 use super::methods::{self, Denied, Refusal};
 use super::session::{Context, Socket, lost};
 use super::tally::{Brake, Tally};
@@ -27,6 +28,8 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// A request that was worked on.
 struct Answer {
     id: Value,
+    /// The method that was asked for; `None` when there is no such method.
+    method: Option<&'static str>,
     outcome: Result<Box<RawValue>, Refusal>,
 }
 
@@ -41,6 +44,8 @@ pub(super) struct Reader {
     ignored: Tally,
     failed: Tally,
     denied: HashMap<Denied, Tally>,
+    /// By method and code, both of closed lists, so it stays small.
+    calls_failed: HashMap<(Option<&'static str>, ErrorCode), Tally>,
     brake: Brake,
     pause_until: Option<Instant>,
 }
@@ -72,6 +77,7 @@ impl Reader {
             ignored: Tally::default(),
             failed: Tally::default(),
             denied: HashMap::new(),
+            calls_failed: HashMap::new(),
             brake: Brake::new(Instant::now()),
             pause_until: None,
         }
@@ -111,11 +117,11 @@ impl Reader {
     async fn take(&mut self, message: Message) -> Option<ChannelEnd> {
         match message {
             Message::Text(text) => {
-                self.context.counters.frames_in.inc();
+                self.context.counters.took(text.len());
                 self.take_frame(text.as_str()).await;
             }
-            Message::Binary(_) => {
-                self.context.counters.frames_in.inc();
+            Message::Binary(bytes) => {
+                self.context.counters.took(bytes.len());
                 self.ignore("a binary message; frames are text");
             }
             Message::Pong(payload) => {
@@ -148,7 +154,8 @@ impl Reader {
             Err(FrameProblem::Answer { id, error }) => {
                 self.brake();
                 let id = serde_json::from_str(&id).unwrap_or(Value::Null);
-                self.answer(Answer { id, outcome: Err(Refusal { error, denied: None, cause: None }) }).await;
+                let refusal = Refusal { error, denied: None, cause: None };
+                self.answer(Answer { id, method: None, outcome: Err(refusal) }).await;
             }
         }
     }
@@ -170,27 +177,30 @@ impl Reader {
     }
 
     async fn take_request(&mut self, request: Request) {
+        let method = calls::known(&request.method);
         if self.in_flight.len() >= MAX_REQUESTS_IN_FLIGHT {
             self.brake();
             let message = format!("{MAX_REQUESTS_IN_FLIGHT} requests are in flight; wait for an answer");
             let refusal = methods::plain(ErrorCode::Busy, message);
-            return self.answer(Answer { id: request.id, outcome: Err(refusal) }).await;
+            return self.answer(Answer { id: request.id, method, outcome: Err(refusal) }).await;
         }
-        let read = methods::read(&request.method, &request.params, &self.context.spec.grants.borrow());
+        let read = calls::read(&request.method, &request.params, &self.context.spec.grants.borrow());
         match read {
             Err(refusal) => {
                 self.brake();
-                self.answer(Answer { id: request.id, outcome: Err(refusal) }).await;
+                self.answer(Answer { id: request.id, method, outcome: Err(refusal) }).await;
             }
             Ok(call) => self.in_flight.push(Box::pin(work(Arc::clone(&self.context), request.id, call))),
         }
     }
 
     /// Sends an answer and counts it. Waits while the queue is full, and so does the plugin then.
-    async fn answer(&mut self, Answer { id, outcome }: Answer) {
+    async fn answer(&mut self, Answer { id, method, outcome }: Answer) {
         let outcome = outcome.map_err(|refusal| {
             if let Some(denied) = refusal.denied {
                 self.tell_denied(denied);
+            } else {
+                self.tell_call_failed(method, refusal.error.code);
             }
             if let Some(cause) = refusal.cause {
                 self.tell_failure(&cause);
@@ -202,7 +212,8 @@ impl Reader {
         if frame.len() > MAX_FRAME_BYTES {
             let message = format!("the answer has more than {MAX_FRAME_BYTES} bytes; ask for less at once");
             code = Some(ErrorCode::Internal);
-            let error = ChannelError { code: ErrorCode::Internal, message };
+            self.tell_call_failed(method, ErrorCode::Internal);
+            let error = ChannelError::new(ErrorCode::Internal, message);
             // An id so long that not even this fits was part of a frame of almost the largest size.
             let id = if id.to_string().len() > MAX_FRAME_BYTES / 2 { Value::Null } else { id };
             frame = HostFrame::response_json(&id, &Err(error));
@@ -232,6 +243,24 @@ impl Reader {
         if let Some(count) = self.failed.count(Instant::now()) {
             tracing::warn!(plugin = %self.context.spec.name, count, cause, "requests were not answered by the platform");
         }
+    }
+
+    /// Records a call that failed. That something does not exist, or that another write was faster, is an answer and no failure.
+    fn tell_call_failed(&mut self, method: Option<&'static str>, code: ErrorCode) {
+        if matches!(code, ErrorCode::NotFound | ErrorCode::Conflict) {
+            return;
+        }
+        if let Some(count) = self.calls_failed.entry((method, code)).or_default().count(Instant::now()) {
+            self.record_failed(method, code, count);
+        }
+    }
+
+    /// Neither the parameters nor the name of an unknown method are recorded: the plugin chose them, and may put secrets there.
+    fn record_failed(&self, method: Option<&'static str>, code: ErrorCode, count: u64) {
+        let spec = &self.context.spec;
+        let detail = serde_json::json!({ "method": method, "code": code.as_str(), "count": count });
+        let actor = format!("plugin:{}", spec.name);
+        spec.audit.record("plugin.call_failed", Some(spec.name.as_str()), &actor, detail);
     }
 
     fn tell_denied(&mut self, denied: Denied) {
@@ -267,6 +296,11 @@ impl Reader {
         if let Some(count) = self.ignored.rest() {
             tracing::warn!(plugin = %self.context.spec.name, count, "further frames that were not understood");
         }
+        for ((method, code), mut tally) in std::mem::take(&mut self.calls_failed) {
+            if let Some(count) = tally.rest() {
+                self.record_failed(method, code, count);
+            }
+        }
         for (denied, mut tally) in std::mem::take(&mut self.denied) {
             if let Some(count) = tally.rest() {
                 self.record(denied, count);
@@ -275,17 +309,17 @@ impl Reader {
     }
 }
 
-/// Works on one granted request: asks the platform, within the time that a request has.
-async fn work(context: Arc<Context>, id: Value, call: methods::Call) -> Answer {
-    let spec = &context.spec;
-    let asked = AssertUnwindSafe(methods::carry_out(call, &*spec.platform, &spec.grants)).catch_unwind();
+/// Works on one granted request: asks the platform or the store, within the time that a request has.
+async fn work(context: Arc<Context>, id: Value, call: Call) -> Answer {
+    let method = call.method();
+    let asked = AssertUnwindSafe(calls::carry_out(call, &context.spec)).catch_unwind();
     let outcome = match timeout(REQUEST_TIMEOUT, asked).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(methods::internal(format!("the platform panicked in {}", call.method().as_str()))),
+        Ok(Err(_)) => Err(methods::internal(format!("the platform panicked in {method}"))),
         Err(_) => {
             let message = format!("the platform did not answer within {} s", REQUEST_TIMEOUT.as_secs());
             Err(methods::plain(ErrorCode::Timeout, message))
         }
     };
-    Answer { id, outcome }
+    Answer { id, method: Some(method), outcome }
 }

@@ -214,15 +214,16 @@ async fn feed(
 ) -> Result<(), Error> {
     match message {
         Outgoing::Frame(text) => {
-            context.counters.frames_out.inc();
+            context.counters.sent(text.len());
             sink.feed(Message::text(text)).await
         }
         Outgoing::Events(events) => {
             let flat = context.flat.load(Ordering::Relaxed);
             context.events.fetch_add(events.len() as u64, Ordering::Relaxed);
             for event in events {
-                context.counters.frames_out.inc();
-                sink.feed(Message::text(HostFrame::event_json(&event, flat))).await?;
+                let frame = HostFrame::event_json(&event, flat);
+                context.counters.sent(frame.len());
+                sink.feed(Message::text(frame)).await?;
             }
             Ok(())
         }

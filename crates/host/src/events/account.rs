@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use temps_store::{AttemptRecord, AttemptResult, CursorMove, DeliveryNews, PauseRecord, Seq};
+use temps_store::{AttemptRecord, AttemptResult, CursorMove, DeliveryNews, PauseRecord, Seq, failpoint};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -82,6 +82,7 @@ impl Account {
             let last = outcomes.peek().is_none();
             news.cursor = last.then_some(CursorMove::On(cursor));
             self.send(news, None).await;
+            failpoint!("record.queued");
             if last {
                 return;
             }
@@ -107,6 +108,8 @@ impl Account {
     }
 
     fn count(&self, attempt: &AttemptRecord) {
+        failpoint!("delivery.retry", if attempt.result == AttemptResult::Failed);
+        failpoint!("delivery.dead", if attempt.result == AttemptResult::Dead);
         let kind = match attempt.result {
             AttemptResult::Settled => "settled",
             AttemptResult::Dead => "dead",

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use temps_protocol::manifest::Ordering as Order;
 use temps_protocol::{Ack, AckStatus};
-use temps_store::{HostStore, PauseRecord, Seq, StoreError};
+use temps_store::{HostStore, PauseRecord, Seq, StoreError, failpoint};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -289,6 +289,7 @@ impl Delivery {
                 () = is_over(link, &mut links, in_hand) => return self.how_it_ended(link).await,
                 landed = flight::landing(&mut flight) => {
                     flight = None;
+                    failpoint!("delivery.sent");
                     match landed {
                         Landed::Sent => {}
                         Landed::Read => self.line.read(Now::read()),
@@ -317,6 +318,7 @@ impl Delivery {
     fn take_acks(&mut self, taken: &mut Vec<Ack>) {
         let now = Now::read();
         for ack in taken.drain(..) {
+            failpoint!("delivery.acked");
             let outcome = match ack.status {
                 AckStatus::Ok => Ok(()),
                 AckStatus::Error => {
@@ -359,6 +361,7 @@ impl Delivery {
             }
             self.line.take(&entry, wanted(link, &self.handle, &entry), known.remove(&entry.seq));
         }
+        failpoint!("delivery.taken");
         Ok(More::Now)
     }
 
@@ -414,6 +417,7 @@ impl Delivery {
         if batch.is_empty() {
             return None;
         }
+        failpoint!("delivery.send");
         if self.pause.is_some() {
             self.probe_at = tokio::time::Instant::now() + super::temper::PROBE_EVERY;
         }

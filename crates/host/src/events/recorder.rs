@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use temps_store::{CursorMove, DeliveryNews, HostStore, StoreError};
+use temps_store::{CursorMove, DeliveryNews, HostStore, StoreError, failpoint};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -156,6 +156,7 @@ async fn write(store: &dyn HostStore, pending: &mut All, all: bool) -> Result<()
     for (plugin, result) in join_all(writes).await {
         match result {
             Ok(()) => {
+                failpoint!("record.written");
                 for waiting in pending.remove(&plugin).map(|pending| pending.waiting).unwrap_or_default() {
                     // Whoever waited may have given up.
                     let _ = waiting.send(());

@@ -26,7 +26,14 @@ pub(super) async fn run(store: Arc<dyn HostStore>, audit: Audit, metrics: Metric
 }
 
 async fn prune(store: &dyn HostStore, audit: &Audit, metrics: &Metrics, retention: Retention) {
-    match store.prune(retention).await {
+    let pruned = store.prune(retention).await;
+    if let Ok(pruned) = &pruned
+        && (pruned.audit > 0 || pruned.attempts > 0)
+    {
+        let detail = json!({"records": pruned.audit, "attempts": pruned.attempts});
+        audit.record("audit.pruned", None, "host", detail);
+    }
+    match pruned {
         Ok(pruned) if pruned.unsettled > 0 => {
             metrics.events_dropped_unsettled.inc_by(pruned.unsettled);
             tracing::error!(

@@ -10,7 +10,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use temps_protocol::{PluginManifest, PluginName};
-use temps_store::{GrantRecord, PluginRecord, StoreError};
+use temps_store::{ConfigRecord, GrantRecord, PluginRecord, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,15 +23,18 @@ use super::snapshot::{CrashReport, PluginSnapshot, PluginState};
 use super::start::{self, Progress, StartContext};
 use super::state::{Context, Input, Life, Start, step};
 use crate::artifacts::Artifact;
+use crate::configuration::{ConfigChange, ConfigError, ConfigProblem, ConfigView, Injected};
 use crate::grants::{Grants, Wish};
 use crate::host::Shared;
 use crate::operate::OperateError;
 use crate::registry::PluginHandle;
 use crate::secrets::Secret;
+use crate::usage::Usage;
 
 mod authority;
 mod effects;
 mod progress;
+mod settings;
 mod view;
 
 /// Commands that may wait; operators and the intake are patient.
@@ -73,6 +76,10 @@ pub(crate) enum Command {
     Gone,
     /// Another file is to hold its name from now on.
     Adopt { file: String, reply: oneshot::Sender<Result<(), StoreError>> },
+    /// An operator looks at its configuration.
+    ShowConfig { reply: oneshot::Sender<Result<ConfigView, ConfigError>> },
+    /// An operator changes its configuration.
+    Configure { change: ConfigChange, by: String, reply: oneshot::Sender<Result<ConfigView, ConfigError>> },
     /// An operator wants something; `by` is the operator's name.
     Operate { wanted: Wanted, by: String, reply: oneshot::Sender<Result<(), OperateError>> },
 }
@@ -95,6 +102,13 @@ pub(crate) struct Authority {
     pub(crate) missing: Vec<Wish>,
 }
 
+/// A version that waits for an operator, and for what. With nothing to wait for, it waits for the store.
+struct Waiting {
+    version: Version,
+    wishes: Vec<Wish>,
+    settings: Vec<ConfigProblem>,
+}
+
 /// What exists of a start, from the moment it is begun until its process is gone.
 struct Current {
     context: StartContext,
@@ -106,6 +120,7 @@ struct Current {
     has_ui: bool,
     exit: Option<ExitReport>,
     running_since: Option<DateTime<Utc>>,
+    usage: Option<Usage>,
 }
 
 pub(crate) struct Actor {
@@ -116,14 +131,17 @@ pub(crate) struct Actor {
     life: Life,
     /// What runs, or would.
     version: Option<Version>,
-    /// What waits for grants, and for which.
-    waiting: Option<(Version, Vec<Wish>)>,
+    waiting: Option<Waiting>,
     /// Why the file as it is now is not what runs.
     note: Option<String>,
     inspecting: bool,
     /// When a version that the store could not take is offered again.
     retry_at: Option<Instant>,
     granted: Vec<GrantRecord>,
+    /// What operators set for it.
+    config: Option<ConfigRecord>,
+    /// What the version that is there gets of it.
+    injected: watch::Sender<Injected>,
     current: Option<Current>,
     crashes: u64,
     last_crash: Option<CrashReport>,
@@ -162,6 +180,8 @@ impl Actor {
             inspecting: false,
             retry_at: None,
             granted: Vec::new(),
+            config: None,
+            injected: watch::channel(Injected::default()).0,
             current: None,
             crashes: 0,
             last_crash: None,
@@ -244,6 +264,19 @@ impl Actor {
                 // The intake waits for the answer.
                 let _ = reply.send(self.adopt(file).await);
             }
+            Command::ShowConfig { reply } => {
+                let view = match self.load_config().await {
+                    Ok(()) => self.config_view(),
+                    Err(error) => Err(error.into()),
+                };
+                let _ = reply.send(view);
+            }
+            Command::Configure { change, by, reply } => {
+                let done = self.configure(change, &by).await;
+                // As below: whoever asked sees what was done, and may have gone away.
+                self.publish();
+                let _ = reply.send(done);
+            }
             Command::Operate { wanted, by, reply } => {
                 let done = self.operate(wanted, &by).await;
                 // Whoever asked looks right after the answer, and must see what was done.
@@ -315,6 +348,7 @@ impl Actor {
             manifest: version.manifest,
             log: self.log.clone(),
             grants: self.grants.subscribe(),
+            config: self.injected.subscribe(),
             debug: self.debug.subscribe(),
             secret,
             work: TaskTracker::new(),
@@ -333,6 +367,7 @@ impl Actor {
             has_ui: false,
             exit: None,
             running_since: None,
+            usage: None,
         });
     }
 }

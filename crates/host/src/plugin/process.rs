@@ -25,7 +25,7 @@ use crate::secrets::Secret;
 pub use self::watched::ExitReport;
 
 /// Features that this host has and announces to plugins.
-pub const HOST_FEATURES: &[Feature] = &[Feature::Ack, Feature::Reconnect];
+pub const HOST_FEATURES: &[Feature] = &Feature::ALL;
 
 /// Where a plugin finds programs and interpreters.
 pub const PLUGIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use temps_protocol::{PluginManifest, PluginName};
 
+use crate::usage::Usage;
+
 /// Where a plugin stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PluginState {
@@ -111,6 +113,8 @@ pub struct PluginSnapshot {
     pub containment: Option<&'static str>,
     /// When this start became running.
     pub running_since: Option<DateTime<Utc>>,
+    /// What it used last; `None` while it does not run, and before the first measurement.
+    pub usage: Option<Usage>,
     /// When it is tried again, in backoff and quarantine.
     pub next_start_at: Option<DateTime<Utc>>,
     /// Starts since the host started.
@@ -119,6 +123,7 @@ pub struct PluginSnapshot {
     pub crashes: u64,
     /// How the last start ended, if it crashed.
     pub last_crash: Option<CrashReport>,
-    /// What an operator may do now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `adopt`.
+    /// What an operator may do now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `configure`,
+    /// `adopt`.
     pub allowed_actions: Vec<&'static str>,
 }

@@ -4,10 +4,11 @@
 //! life says what follows. A start that is not wanted any more is told so by its token, and by the end of its process.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use temps_protocol::{Feature, PluginManifest, PluginName, Ready};
 use tokio::io::{AsyncRead, BufReader};
 use tokio::sync::{mpsc, watch};
@@ -21,10 +22,13 @@ use super::process::{ExitReport, HOST_FEATURES, Process, SpawnSpec};
 use super::state::Start;
 use crate::artifacts::Artifact;
 use crate::channel::{self, ChannelHandle, ChannelSpec, Opened};
-use crate::grants::Grants;
+use crate::configuration::Injected;
+use crate::database::{self, DATABASE_URL, RELAY_SOCKET, Relay};
+use crate::grants::{Engine, Grants};
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
 use crate::secrets::Secret;
+use crate::usage::{self, Meter, Traffic, Usage};
 
 /// How long `GET /ui/` may take when ready did not say that there is a UI.
 const UI_TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,6 +67,8 @@ pub(crate) enum Progress {
     UiFound,
     /// No work is in flight any more.
     Drained,
+    /// What was used since the last time.
+    Usage(Usage),
     /// Health is to be shown.
     Health(Health),
     /// Health failed too often.
@@ -85,6 +91,7 @@ pub(crate) struct StartContext {
     pub(crate) manifest: Arc<PluginManifest>,
     pub(crate) log: PluginLog,
     pub(crate) grants: watch::Receiver<Arc<Grants>>,
+    pub(crate) config: watch::Receiver<Injected>,
     pub(crate) debug: watch::Receiver<bool>,
     pub(crate) secret: Secret,
     pub(crate) work: TaskTracker,
@@ -133,7 +140,7 @@ pub(crate) async fn run(context: StartContext) {
     }
 }
 
-/// Spawns the program with fresh places and a fresh secret; the answer holds the path of its socket.
+/// Spawns the program with fresh places, a fresh secret and its database; the answer holds the path of its socket.
 async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
     let name = context.name.as_str();
     let places = &context.shared.places;
@@ -143,6 +150,8 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
         places.temporary(name).map_err(|error| format!("its temporary directory cannot be made: {error}"))?;
     let socket =
         places.socket(name).map_err(|error| format!("the place for its socket cannot be made: {error}"))?;
+    let mut env = BTreeMap::new();
+    let relay = give_database(context, &data_dir, &socket, &mut env)?;
     let spec = SpawnSpec {
         program: context.artifact.program.clone(),
         name: Some(context.name.clone()),
@@ -150,10 +159,48 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
         secret: context.secret.clone(),
         data_dir,
         tmp_dir,
-        env: BTreeMap::new(),
+        env,
     };
     let process = context.shared.launcher.spawn(&spec).await.map_err(|error| error.to_string())?;
+    if let Some(relay) = relay {
+        let (context, launcher, exited) = (context.clone(), process.launcher_pid(), process.exited());
+        tokio::spawn(async move {
+            let over = async {
+                let _ = exited.await;
+            };
+            let databases = context.shared.databases.clone();
+            relay.serve(databases, context.name.as_str(), launcher, context.grants, over).await;
+        });
+    }
     Ok((process, socket))
+}
+
+/// Tells the plugin where its database is, if it needs one. The answer is what has to be served for that.
+fn give_database(
+    context: &StartContext,
+    data_dir: &Path,
+    socket: &Path,
+    env: &mut BTreeMap<String, String>,
+) -> Result<Option<Relay>, String> {
+    if !context.manifest.requires_db {
+        return Ok(None);
+    }
+    let engine = context.grants.borrow().database;
+    let (url, relay) = match engine.ok_or("it needs a database and was granted none")? {
+        Engine::Sqlite => {
+            let url = database::sqlite(data_dir);
+            (url.map_err(|error| format!("its database's file cannot be made: {error}"))?, None)
+        }
+        Engine::Postgres => {
+            let path = socket.with_file_name(RELAY_SOCKET);
+            let relay = Relay::bind(&path)
+                .map_err(|error| format!("the way to its database cannot be opened: {error}"))?;
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            (database::relay_url(context.name.as_str(), directory), Some(relay))
+        }
+    };
+    env.insert(DATABASE_URL.to_owned(), url);
+    Ok(relay)
 }
 
 /// Tells when the process and all that it left behind are gone. What it wrote before is read first, because that often says
@@ -297,15 +344,46 @@ async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<Chan
         secret: context.secret.clone(),
         grants: context.grants.clone(),
         platform: Arc::clone(&shared.platform),
+        store: Arc::clone(&shared.store),
+        config: context.config.clone(),
         acks: link.features.contains(&Feature::Ack),
         audit: shared.audit.clone(),
         metrics: shared.metrics.clone(),
     };
     match channel::open(spec, &link.socket, link.launcher_pid).await {
-        Ok(Opened::Channel(channel)) => Ok(Some(channel)),
+        Ok(Opened::Channel(channel)) => {
+            if link.features.contains(&Feature::Config) {
+                tell_config(context, channel.clone()).await;
+            }
+            Ok(Some(channel))
+        }
         Ok(Opened::Unsupported { .. }) => Ok(None),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Sends the configuration before anything else goes over a channel, and again after each change as long as it is open.
+async fn tell_config(context: &StartContext, channel: ChannelHandle) {
+    let mut config = context.config.clone();
+    let first = config.borrow_and_update().clone();
+    // A channel that is closed already is noticed by whoever watches it.
+    if channel.send_config(&first).await.is_err() {
+        return;
+    }
+    let over = context.over.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                changed = config.changed() => if changed.is_err() { return },
+                () = channel.closed.cancelled() => return,
+                () = over.cancelled() => return,
+            }
+            let config = config.borrow_and_update().clone();
+            if channel.send_config(&config).await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// Tells when the channel of a link is lost, unless the start is over first.
@@ -366,6 +444,29 @@ async fn check(context: &StartContext, process: &Process, link: &Arc<Link>, puls
     // Asked afterwards, so that a debugger which came meanwhile is not taken for a failure.
     let suspended = *context.debug.borrow() || (answer.is_err() && process.is_traced());
     if suspended { pulse.suspend() } else { pulse.judge(answer, &policy) }
+}
+
+/// Measures what the plugin uses until the start is over.
+pub(crate) async fn watch_usage(context: StartContext, launcher: u32) {
+    let counted = || Traffic::counted(&context.shared.metrics, context.name.as_str());
+    let mut meter = Meter::begin(Instant::now(), counted());
+    loop {
+        let pause = context.shared.config().usage_every;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.over.cancelled() => return,
+        }
+        // Failing means that the runtime ends.
+        let Ok(resources) = tokio::task::spawn_blocking(move || usage::measure(launcher)).await else {
+            return;
+        };
+        let usage = meter.read(Instant::now(), Utc::now(), resources, counted());
+        // What was measured of a plugin that is gone would say nothing of it.
+        if context.over.is_cancelled() {
+            return;
+        }
+        context.report(Progress::Usage(usage)).await;
+    }
 }
 
 /// Tells when no work with the plugin is in flight any more.

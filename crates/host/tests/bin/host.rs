@@ -1,7 +1,7 @@
 //! For tests: a whole host that publishes events and is there to be killed.
 //!
 //! `host HOME NUMBER` starts a host on `HOME/plugins`, publishes events without end, and prints the id of each one that
-//! was confirmed, with a point at its end: `event-NUMBER-0.`, `event-NUMBER-1.` and so on. The point belongs to the id.
+//! was confirmed (`TEMPS_TEST_PLUGIN_DATABASES` is the URL of a server for plugins' databases), with a point at its end: `event-NUMBER-0.`, `event-NUMBER-1.` and so on. The point belongs to the id.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks with the test")]
 
 use std::path::Path;
@@ -33,7 +33,9 @@ impl Platform for Empty {
 #[tokio::main]
 async fn run(home: &Path, number: &str) -> Result<(), Box<dyn std::error::Error>> {
     let at = |name: &str| home.join(name);
-    let config = HostConfig::for_places(at("plugins"), at("state"), at("run"));
+    let mut config = HostConfig::for_places(at("plugins"), at("state"), at("run"));
+    let databases = std::env::var("TEMPS_TEST_PLUGIN_DATABASES").ok();
+    config.databases.postgres_url = databases.map(temps_host::secrets::Secret::new);
     let store = SqliteStore::open(&at("temps.db"))?;
     let host = PluginHost::builder().config(config).platform(Arc::new(Empty)).store(store).build().await?;
     for count in 0_u64.. {

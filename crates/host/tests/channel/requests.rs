@@ -114,6 +114,49 @@ async fn a_method_that_is_not_granted_is_refused_and_audited() {
 }
 
 #[tokio::test]
+async fn failed_calls_are_recorded_by_method_and_code_and_a_flood_of_them_is_a_few_records() {
+    let rig = Rig::new(Mood::Fails);
+    let (channel, mut plugin) = rig.open().await;
+    for round in 0..50 {
+        assert_eq!(plugin.code(&format!("secret-{round}"), json!({})).await, "method_not_found");
+        assert_eq!(plugin.code("get_project", json!({"project_id": "hunter2"})).await, "invalid_params");
+        assert_eq!(plugin.code("get_project", json!({"project_id": 1})).await, "internal");
+    }
+    drop(plugin);
+    channel.closed.cancelled().await;
+    let audited = rig.audited().await;
+    assert_eq!(audited.len(), 6, "the first of each kind, and the rest of each: {audited:?}");
+    for (method, code) in [
+        (json!(null), "method_not_found"),
+        (json!("get_project"), "invalid_params"),
+        (json!("get_project"), "internal"),
+    ] {
+        let counts: Vec<_> = audited
+            .iter()
+            .filter(|record| record.detail["code"] == code && record.detail["method"] == method)
+            .map(|record| record.detail["count"].as_u64().unwrap())
+            .collect();
+        assert_eq!(counts, [1, 49], "{code}");
+    }
+    assert!(
+        audited.iter().all(|record| record.kind == "plugin.call_failed" && record.actor == "plugin:tried")
+    );
+    let told = format!("{audited:?}");
+    assert!(
+        !told.contains("hunter2") && !told.contains("secret-"),
+        "what the plugin sent is not recorded: {told}"
+    );
+}
+
+#[tokio::test]
+async fn that_something_does_not_exist_is_an_answer_and_no_failure() {
+    let rig = Rig::new(Mood::Honest);
+    let (_channel, mut plugin) = rig.open().await;
+    assert_eq!(plugin.code("get_project", json!({"project_id": 77})).await, "not_found");
+    assert_eq!(rig.audited().await, []);
+}
+
+#[tokio::test]
 async fn projects_that_are_not_granted_look_as_if_they_were_not_there() {
     let rig = Rig::new(Mood::Honest);
     rig.grant(|grants| grants.projects = Some(vec![1]));

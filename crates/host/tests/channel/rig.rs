@@ -134,6 +134,8 @@ impl Rig {
             secret: Secret::new(SECRET.into()),
             grants: granted,
             platform: Arc::new(Shelf { mood }),
+            store: store.clone(),
+            config: watch::channel(temps_host::configuration::Injected::default()).1,
             audit: audit.clone(),
             metrics: metrics.clone(),
         };

@@ -7,4 +7,5 @@ mod full_disk;
 mod names;
 mod operating;
 mod rig;
+mod settings;
 mod updating;

@@ -192,6 +192,7 @@ pub(crate) fn snapshot(name: &str, state: PluginState) -> PluginSnapshot {
         pid: None,
         containment: None,
         running_since: None,
+        usage: None,
         next_start_at: None,
         starts: 1,
         crashes: 0,

@@ -5,6 +5,7 @@ use crate::data::Method;
 use crate::event::is_pattern;
 use crate::limits::{MAX_MANIFEST_ENTRIES, MAX_MANIFEST_TEXT};
 use crate::name::PluginName;
+use crate::storage::OwnMethod;
 
 impl PluginManifest {
     /// Checks every rule of the manifest.
@@ -96,10 +97,12 @@ impl PluginManifest {
             for (index, method) in permissions.methods.iter().enumerate().take(MAX_MANIFEST_ENTRIES) {
                 if Method::parse(method).is_none() {
                     let known = Method::ALL.map(Method::as_str).join(", ");
-                    found.add(
-                        &format!("permissions.methods[{index}]"),
-                        format!("{:?} is not a method; known are {known}", shorten(method)),
-                    );
+                    let message = if OwnMethod::parse(method).is_some() {
+                        format!("{method:?} needs no permission; leave it out")
+                    } else {
+                        format!("{:?} is not a method; known are {known}", shorten(method))
+                    };
+                    found.add(&format!("permissions.methods[{index}]"), message);
                 }
             }
         }

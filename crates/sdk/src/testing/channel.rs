@@ -3,8 +3,9 @@
 use axum::http::Request;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::value::RawValue;
+use temps_protocol::channel::Ack;
 use temps_protocol::{HostFrame, PluginFrame};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -17,10 +18,14 @@ use super::{PATIENCE, TestError};
 /// Frames that may wait to be sent.
 const OUTGOING: usize = 64;
 
+/// Confirmations that may wait to be looked at.
+const ACKS: usize = 1024;
+
 /// One channel. It is cut when this is dropped.
 #[derive(Debug)]
 pub(super) struct TestChannel {
     outgoing: mpsc::Sender<Order>,
+    acks: Mutex<mpsc::Receiver<Ack>>,
     task: JoinHandle<()>,
 }
 
@@ -50,8 +55,9 @@ impl TestChannel {
             .map_err(|_| TestError::Timeout("accepting the channel"))?
             .map_err(|e| wire(&e))?;
         let (outgoing, orders) = mpsc::channel(OUTGOING);
-        let task = tokio::spawn(serve(socket, orders, platform));
-        Ok(Self { outgoing, task })
+        let (ack, acks) = mpsc::channel(ACKS);
+        let task = tokio::spawn(serve(socket, orders, platform, ack));
+        Ok(Self { outgoing, acks: Mutex::new(acks), task })
     }
 
     /// Sends one text frame; returns when it is written.
@@ -64,6 +70,13 @@ impl TestChannel {
     pub(super) async fn ping(&self) -> Result<(), TestError> {
         let (done, ponged) = oneshot::channel();
         self.order(Order::Ping(done), ponged).await
+    }
+
+    /// The next confirmation of an event, in the order in which the plugin sent them.
+    pub(super) async fn ack(&self) -> Result<Ack, TestError> {
+        let mut acks = self.acks.lock().await;
+        let next = timeout(PATIENCE, acks.recv()).await.map_err(|_| TestError::Timeout("an ack"))?;
+        next.ok_or_else(|| TestError::Wire("the channel was lost".into()))
     }
 
     async fn order(&self, order: Order, done: oneshot::Receiver<()>) -> Result<(), TestError> {
@@ -94,6 +107,7 @@ async fn serve(
     mut socket: WebSocketStream<Box<dyn Io>>,
     mut orders: mpsc::Receiver<Order>,
     platform: TestPlatform,
+    acks: mpsc::Sender<Ack>,
 ) {
     let mut pings = std::collections::VecDeque::new();
     loop {
@@ -113,7 +127,9 @@ async fn serve(
             }
             message = socket.next() => match message {
                 Some(Ok(Message::Text(text))) => {
-                    if let Some(answer) = answer(&text, &platform)
+                    if let Ok(PluginFrame::Ack(ack)) = PluginFrame::parse(&text) {
+                        let _ = acks.try_send(ack);
+                    } else if let Some(answer) = answer(&text, &platform)
                         && socket.send(Message::text(answer)).await.is_err()
                     {
                         return;

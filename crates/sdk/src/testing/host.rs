@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use temps_protocol::{HostFrame, PluginEvent, PluginManifest, Ready};
+use temps_protocol::{Configuration, Feature, HostFrame, PluginEvent, PluginManifest, Ready};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
@@ -45,6 +45,7 @@ pub struct TestHostBuilder {
     plugin: SharedPlugin,
     platform: TestPlatform,
     with_channel: bool,
+    config: Option<Value>,
 }
 
 impl TestHost {
@@ -58,7 +59,12 @@ impl TestHost {
 
     /// Begins a host with wishes.
     pub fn builder(plugin: impl ExternalPlugin) -> TestHostBuilder {
-        TestHostBuilder { plugin: Arc::new(plugin), platform: TestPlatform::default(), with_channel: true }
+        TestHostBuilder {
+            plugin: Arc::new(plugin),
+            platform: TestPlatform::default(),
+            with_channel: true,
+            config: None,
+        }
     }
 
     /// Begins an event of this type, with an id of its own and the current time.
@@ -130,6 +136,23 @@ impl TestHost {
         }
     }
 
+    /// Sends another configuration, an object, as a host does after a change. Returns once the plugin has read it.
+    ///
+    /// # Errors
+    /// [`TestError::Wire`] when it is no object, or there is no channel.
+    pub async fn configure(&self, config: Value) -> Result<(), TestError> {
+        let Value::Object(config) = config else {
+            return Err(TestError::Wire("a configuration is an object".into()));
+        };
+        let revision = i64::try_from(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap_or(i64::MAX);
+        let frame = HostFrame::Config(Configuration { config, revision });
+        let text = serde_json::to_string(&frame).map_err(|e| TestError::Wire(e.to_string()))?;
+        let channel = self.channel.lock().await;
+        let channel = channel.as_ref().ok_or_else(|| TestError::Wire("there is no channel".into()))?;
+        channel.send(text).await?;
+        channel.ping().await
+    }
+
     /// Cuts the channel, as a host that lost it.
     pub async fn cut_channel(&self) {
         self.channel.lock().await.take();
@@ -159,6 +182,13 @@ impl TestHostBuilder {
         self
     }
 
+    /// Sends this configuration, an object, before the start hook runs. Neither schema nor defaults are looked at.
+    #[must_use]
+    pub fn config(mut self, config: Value) -> Self {
+        self.config = Some(config);
+        self
+    }
+
     /// Makes no channel, as some hosts.
     #[must_use]
     pub fn without_channel(mut self) -> Self {
@@ -182,7 +212,10 @@ impl TestHostBuilder {
             socket_path: PathBuf::new(),
             secret: Secret::new(TEST_SECRET),
             data_dir: data_dir.0.clone(),
-            environment: Environment::default(),
+            environment: Environment {
+                features: self.config.iter().map(|_| Feature::Config).collect(),
+                ..Environment::default()
+            },
         };
         let (outcome, outcomes) = mpsc::channel(OUTCOMES);
         let observer = Arc::new(move |id: &str, result: &Outcome| {
@@ -202,6 +235,9 @@ impl TestHostBuilder {
         };
         if self.with_channel {
             host.connect_channel().await?;
+        }
+        if let Some(config) = self.config {
+            host.configure(config).await?;
         }
         host.life.start().await.map_err(|e| failed(&e))?;
         Ok(host)

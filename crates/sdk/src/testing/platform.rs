@@ -52,7 +52,7 @@ impl TestPlatform {
         if let Some(answer) = state.answers.get(method) {
             return answer(params);
         }
-        let error = |code, message: &str| Err(ChannelError { code, message: message.to_owned() });
+        let error = |code, message: &str| Err(ChannelError::new(code, message));
         Some(match method {
             "get_project" => match params.get("project_id").and_then(Value::as_i64) {
                 Some(id) => state

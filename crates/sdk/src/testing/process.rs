@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use temps_protocol::channel::Ack;
 use temps_protocol::{HostFrame, PluginEvent, PluginManifest, Ready, parse_manifest_line, parse_ready_line};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
@@ -139,6 +140,14 @@ impl PluginProcess {
     pub async fn send_event(&self, event: impl Into<PluginEvent>) -> Result<(), TestError> {
         let text = serde_json::to_string(&event.into()).map_err(|e| TestError::Wire(e.to_string()))?;
         self.send_frame(HostFrame::event_json(&text, false)).await
+    }
+
+    /// Waits for the plugin's next confirmation of an event (feature `ack`, which has to stand in `TEMPS_FEATURES`).
+    ///
+    /// # Errors
+    /// [`TestError::Timeout`] when none comes, [`TestError::Wire`] without a channel.
+    pub async fn ack(&self) -> Result<Ack, TestError> {
+        self.channel.as_ref().ok_or_else(|| TestError::Wire("there is no channel".into()))?.ack().await
     }
 
     /// Sends any text over the channel, for frames that are wrong on purpose; returns when the plugin has read it.

@@ -22,6 +22,10 @@
 //! | `GET /api/plugins/{name}/grants` | viewer | nothing → [`plugins::Grants`] |
 //! | `POST /api/plugins/{name}/grants` | admin | [`plugins::GrantRequest`] → [`plugins::Grants`] |
 //! | `DELETE /api/plugins/{name}/grants?kind=&value=` | admin | [`plugins::GrantRef`] → [`plugins::Grants`] |
+//! | `GET, PATCH, PUT /api/plugins/{name}/config?revision=&force=` | viewer, admin | an object of settings → [`config::PluginConfig`], without values of secrets |
+//! | `GET /api/plugins/{name}/storage?prefix=&values=&limit=&cursor=` | admin | nothing → [`storage::Storage`] |
+//! | `GET /api/plugins/{name}/storage/entry?key=` | admin | nothing → [`storage::StorageEntry`] |
+//! | `DELETE /api/plugins/{name}/storage` | admin | nothing → [`storage::Cleared`] |
 //! | `GET /api/plugins/{name}/logs?lines=&follow=` | admin | nothing → page of [`plugins::LogLine`]; with `follow=true` server-sent events `log`, each one line |
 //! | `GET /api/events?limit=&cursor=&after=&type=` | viewer | newest first, or oldest first after a `seq` → page of [`events::Event`] |
 //! | `POST /api/events` | admin | [`events::NewEvent`] → [`events::PublishedEvent`] |
@@ -45,6 +49,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod config;
 pub mod deliveries;
 pub mod deployments;
 pub mod events;
@@ -52,4 +57,5 @@ pub mod page;
 pub mod plugins;
 pub mod problem;
 pub mod projects;
+pub mod storage;
 pub mod version;

@@ -45,6 +45,8 @@ pub struct Plugin {
     pub containment: Option<String>,
     /// When this start became running.
     pub running_since: Option<DateTime<Utc>>,
+    /// What it used last; `null` while it does not run, and before the first measurement.
+    pub usage: Option<Usage>,
     /// When it is tried again, in backoff and quarantine.
     pub next_start_at: Option<DateTime<Utc>>,
     /// Starts since the daemon started.
@@ -53,10 +55,58 @@ pub struct Plugin {
     pub crashes: u64,
     /// How the last start ended, if it crashed.
     pub last_crash: Option<Crash>,
+    /// The database of its own; `null` for a plugin that needs none, or was granted none.
+    pub database: Option<PluginDatabase>,
     /// How far it is with its events; `null` for a file that is no plugin (yet), and when it cannot be measured.
     pub deliveries: Option<DeliveryProgress>,
-    /// What can be done now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `adopt`.
+    /// What can be done now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `configure`, `adopt`.
     pub allowed_actions: Vec<String>,
+}
+
+/// What a plugin used. What could not be measured is `null`, never 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// When it was measured.
+    pub at: DateTime<Utc>,
+    /// Milliseconds that the sums are about: since the measurement before, or since the start.
+    pub over_ms: u64,
+    /// Processor time in percent of one processor.
+    pub cpu_percent: Option<f64>,
+    /// Bytes of memory in use; shared memory counts by its share.
+    pub memory_bytes: Option<u64>,
+    /// Processes.
+    pub processes: Option<u32>,
+    /// Tasks: processes and threads.
+    pub tasks: Option<u32>,
+    /// Open descriptors.
+    pub descriptors: Option<u32>,
+    /// Frames that it sent over its channel.
+    pub frames_in: u64,
+    /// Frames that it was sent.
+    pub frames_out: u64,
+    /// Bytes of the frames that it sent.
+    pub frame_bytes_in: u64,
+    /// Bytes of the frames that it was sent.
+    pub frame_bytes_out: u64,
+    /// Requests to its routes.
+    pub requests: u64,
+    /// Bytes of bodies to it.
+    pub body_bytes_in: u64,
+    /// Bytes of bodies from it.
+    pub body_bytes_out: u64,
+}
+
+/// The database of a plugin's own, as it was last seen. It never holds a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginDatabase {
+    /// `sqlite` or `postgres`.
+    pub engine: String,
+    /// The file, or the database's name and the server's place.
+    pub place: String,
+    /// Whether it can be reached; `null` while that was not tried.
+    pub reachable: Option<bool>,
+    /// Why not; for admins.
+    pub reason: Option<String>,
 }
 
 /// How a start of a plugin ended.

@@ -9,7 +9,7 @@ use temps_store::{PlatformStore, StoreError};
 
 use super::{NoRandomness, TOKEN_PREFIX, fresh_secret, hash_of};
 
-/// Name of the token whose secret stands in the file.
+/// Name of the token whose secret stands in the file. On a database that hosts share, the host's node follows an `@`.
 pub const ADMIN_TOKEN_NAME: &str = "admin";
 
 /// Longest token file in bytes that is read.
@@ -35,11 +35,15 @@ pub enum FirstTokenError {
 }
 
 /// Sees to it that the file holds a token that is good. A file that is there is kept, so that it works with a new
-/// database too; one that was removed is made anew, and the token that stood in it ends.
+/// database too; one that was removed is made anew, and the token called `name` that stood in it ends.
 ///
 /// # Errors
 /// [`FirstTokenError`].
-pub async fn ensure_admin_token(store: &dyn PlatformStore, file: &Path) -> Result<(), FirstTokenError> {
+pub async fn ensure_admin_token(
+    store: &dyn PlatformStore,
+    file: &Path,
+    name: &str,
+) -> Result<(), FirstTokenError> {
     let failed =
         |error: std::io::Error| FirstTokenError::File { file: file.into(), reason: error.to_string() };
     let secret = match read(file).map_err(failed)? {
@@ -58,11 +62,11 @@ pub async fn ensure_admin_token(store: &dyn PlatformStore, file: &Path) -> Resul
         let page = store.tokens(after, 100).await?;
         let Some(last) = page.last() else { break };
         after = last.id;
-        for token in page.iter().filter(|token| token.name == ADMIN_TOKEN_NAME) {
+        for token in page.iter().filter(|token| token.name == name) {
             store.delete_token(token.id).await?;
         }
     }
-    store.create_token(ADMIN_TOKEN_NAME, true, hash_of(&secret), Utc::now(), None).await?;
+    store.create_token(name, true, hash_of(&secret), Utc::now(), None).await?;
     Ok(())
 }
 
@@ -105,12 +109,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, file) =
             (SqliteStore::open(&dir.path().join("a.db")).unwrap(), dir.path().join("admin-token"));
-        ensure_admin_token(&*store, &file).await.unwrap();
+        ensure_admin_token(&*store, &file, ADMIN_TOKEN_NAME).await.unwrap();
         let first = std::fs::read_to_string(&file).unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let token = store.token_by_hash(hash_of(first.trim())).await.unwrap().unwrap();
         assert!(token.admin);
-        ensure_admin_token(&*store, &file).await.unwrap();
+        ensure_admin_token(&*store, &file, ADMIN_TOKEN_NAME).await.unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), first, "a second start changes nothing");
     }
 
@@ -119,10 +123,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, file) =
             (SqliteStore::open(&dir.path().join("a.db")).unwrap(), dir.path().join("admin-token"));
-        ensure_admin_token(&*store, &file).await.unwrap();
+        ensure_admin_token(&*store, &file, ADMIN_TOKEN_NAME).await.unwrap();
         let first = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, "").unwrap();
-        ensure_admin_token(&*store, &file).await.unwrap();
+        ensure_admin_token(&*store, &file, ADMIN_TOKEN_NAME).await.unwrap();
         let second = std::fs::read_to_string(&file).unwrap();
         assert_ne!(first, second);
         assert!(store.token_by_hash(hash_of(first.trim())).await.unwrap().is_none());

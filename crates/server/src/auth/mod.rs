@@ -144,10 +144,10 @@ impl Access {
         if name.trim().is_empty() || length > MAX_TOKEN_NAME || name.chars().any(char::is_control) {
             return Err(invalid("name", "must have 1 to 100 printable characters"));
         }
-        if name == ADMIN_TOKEN_NAME {
+        if name.split('@').next() == Some(ADMIN_TOKEN_NAME) {
             return Err(invalid(
                 "name",
-                "\"admin\" belongs to the token that the daemon makes at its first start",
+                "\"admin\", alone or before an \"@\", belongs to the token that a daemon makes at its first start",
             ));
         }
         if expires_at.is_some_and(|end| end <= now) {

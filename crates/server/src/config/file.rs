@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use temps_host::secrets::Secret;
 
 use super::{Config, ConfigError, parse_grants_default, parse_listen};
 
@@ -17,6 +18,9 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
+    database: Option<Database>,
+    database_file: Option<PathBuf>,
+    node: Option<Node>,
     listen: Option<Listen>,
     public_url: Option<String>,
     allowed_hosts: Option<Vec<String>>,
@@ -27,6 +31,8 @@ struct File {
     health: Health,
     stop: Stop,
     probe: Probe,
+    usage: Usage,
+    plugin_databases: PluginDatabases,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,11 +74,34 @@ struct Stop {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct Usage {
+    every: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Probe {
     interval: Option<Span>,
     timeout: Option<Span>,
     give_up_after: Option<Span>,
     healthy_for: Option<Span>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PluginDatabases {
+    postgres_url: Option<String>,
+    prefix: Option<String>,
+    connections: Option<u32>,
+    statement_timeout: Option<Span>,
+    isolate: Option<bool>,
+}
+
+impl fmt::Debug for PluginDatabases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL holds a password.
+        f.debug_struct("PluginDatabases").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
 }
 
 /// Reads the file of `config.places` into `config`. A file that does not exist says nothing, unless it must exist.
@@ -92,12 +121,25 @@ pub(super) fn read(config: &mut Config, must_exist: bool) -> Result<(), ConfigEr
         line: line_of(&text, error.span()),
         message: explain(error.message()),
     })?;
+    if let Some(address_file) = &file.database_file {
+        if file.database.is_some() {
+            return Err(wrong("database_file", "stands beside `database`; set one of them".into()));
+        }
+        let address = super::database::read_address(address_file);
+        config.database = Some(address.map_err(|message| wrong("database_file", message))?);
+    }
     file.take(config);
     Ok(())
 }
 
+fn wrong(setting: &str, message: String) -> ConfigError {
+    ConfigError::InValue { source_name: setting.to_owned(), message }
+}
+
 impl File {
     fn take(self, config: &mut Config) {
+        config.database = self.database.map(|database| database.0).or(config.database.take());
+        set(&mut config.node, self.node.map(|node| node.0));
         set(&mut config.listen, self.listen.map(|listen| listen.0));
         config.public_url = self.public_url.or(config.public_url.take());
         set(&mut config.allowed_hosts, self.allowed_hosts);
@@ -114,10 +156,17 @@ impl File {
         set_span(&mut config.health.timeout, self.health.timeout);
         set(&mut config.health.failures, self.health.failures.map(|count| count.0));
         set_span(&mut config.stop_grace, self.stop.grace);
+        set_span(&mut config.usage_every, self.usage.every);
         set_span(&mut config.probe.interval, self.probe.interval);
         set_span(&mut config.probe.timeout, self.probe.timeout);
         set_span(&mut config.probe.give_up_after, self.probe.give_up_after);
         set_span(&mut config.probe.healthy_for, self.probe.healthy_for);
+        let databases = self.plugin_databases;
+        set(&mut config.databases.postgres_url, databases.postgres_url.map(|url| Some(Secret::new(url))));
+        set(&mut config.databases.prefix, databases.prefix);
+        set(&mut config.databases.connections, databases.connections);
+        set_span(&mut config.databases.statement_timeout, databases.statement_timeout);
+        set(&mut config.databases.isolate, databases.isolate);
     }
 }
 
@@ -177,6 +226,26 @@ impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse_listen(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+struct Database(temps_store::DatabaseAddress);
+
+impl<'de> Deserialize<'de> for Database {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::database::parse_address(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+#[derive(Debug)]
+struct Node(String);
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::database::parse_node(&text).map(Self).map_err(de::Error::custom)
     }
 }
 
@@ -258,6 +327,8 @@ mod tests {
         std::fs::write(
             &path,
             r#"
+            database = "postgres://temps:secret@db.example.com/temps?sslmode=verify-full"
+            node = "eu-1"
             listen = "localhost:7000"
             public_url = "https://temps.example.com/"
             allowed_hosts = ["temps.internal:8443"]
@@ -284,6 +355,12 @@ mod tests {
             timeout = "3s"
             give_up_after = "1m"
             healthy_for = "5s"
+            [plugin_databases]
+            postgres_url = "postgres://admin:hunter2@localhost/"
+            prefix = "here_"
+            connections = 4
+            statement_timeout = "9s"
+            isolate = false
             "#,
         )
         .unwrap();
@@ -297,6 +374,16 @@ mod tests {
         assert_eq!(config.stop_grace, Duration::from_secs(4));
         assert_eq!(config.probe.give_up_after, Duration::from_secs(60));
         assert!(config.metrics_public);
+        assert_eq!(config.node, "eu-1");
+        assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+        assert_eq!(
+            config.database().to_string(),
+            "postgres://temps:***@db.example.com/temps?sslmode=verify-full"
+        );
+        assert_eq!((config.databases.prefix.as_str(), config.databases.connections), ("here_", 4));
+        assert_eq!(config.databases.statement_timeout, Duration::from_secs(9));
+        assert!(!config.databases.isolate);
+        assert!(config.databases.postgres_url.is_some() && !format!("{config:?}").contains("hunter2"));
         assert_ne!(before, format!("{config:?}"));
     }
 }

@@ -3,6 +3,7 @@
 //! Every setting is checked before anything starts, and a mistake is named with its file, its line and what was
 //! probably meant. Nothing is accepted that does nothing. This module reads; it changes nothing on disk.
 
+mod database;
 mod file;
 mod places;
 
@@ -13,8 +14,13 @@ use std::time::Duration;
 
 use temps_host::HostConfig;
 use temps_host::config::{GrantsDefault, HealthPolicy, RestartPolicy};
+use temps_host::database::DatabaseSettings;
+use temps_host::secrets::Secret;
+use temps_store::DatabaseAddress;
 
 pub use places::Places;
+
+use crate::auth::ADMIN_TOKEN_NAME;
 
 /// Port that the daemon listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 6160;
@@ -27,6 +33,10 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 pub struct Config {
     /// Directories and files.
     pub places: Places,
+    /// Where the database is; `None` for a SQLite file among the state.
+    pub database: Option<DatabaseAddress>,
+    /// This host's name on a database that several hosts share.
+    pub node: String,
     /// Address that is listened on.
     pub listen: SocketAddr,
     /// How browsers reach the daemon when that is not `http://` and the address, without a trailing slash.
@@ -39,10 +49,14 @@ pub struct Config {
     pub grants_default: GrantsDefault,
     /// How long a plugin has between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
+    /// Time between two measurements of what a plugin uses.
+    pub usage_every: Duration,
     /// When and how often a plugin's health is asked for.
     pub health: HealthPolicy,
     /// How a crashed plugin comes back.
     pub restart: RestartPolicy,
+    /// Where plugins' own databases are made.
+    pub databases: DatabaseSettings,
     /// How deployments are probed.
     pub probe: ProbePolicy,
     /// Executable that answers as a launcher; `None` for the running program.
@@ -153,7 +167,9 @@ impl Config {
     /// Puts the settings together: defaults, then the file, then `TEMPS_*` variables, then the command line.
     ///
     /// Variables: `TEMPS_HOME` (all places below one directory), `TEMPS_CONFIG` (the file), `TEMPS_LISTEN`, `TEMPS_PUBLIC_URL`,
-    /// `TEMPS_ALLOWED_HOSTS` and `TEMPS_PLUGINS_DIRS` (separated by commas and colons), `TEMPS_GRANTS_DEFAULT`, `TEMPS_LAUNCHER`.
+    /// `TEMPS_ALLOWED_HOSTS` and `TEMPS_PLUGINS_DIRS` (separated by commas and colons), `TEMPS_GRANTS_DEFAULT`, `TEMPS_LAUNCHER`,
+    /// `TEMPS_DATABASE` or `TEMPS_DATABASE_FILE` (an address, or a file that holds it), `TEMPS_NODE`,
+    /// `TEMPS_PLUGIN_DATABASES_URL` (the PostgreSQL server for plugins' databases).
     ///
     /// # Errors
     /// [`ConfigError`] names the first mistake.
@@ -179,17 +195,36 @@ impl Config {
         let host = HostConfig::for_places(PathBuf::new(), PathBuf::new(), PathBuf::new());
         Self {
             places,
+            database: None,
+            node: database::host_name(),
             listen: DEFAULT_LISTEN,
             public_url: None,
             allowed_hosts: Vec::new(),
             metrics_public: false,
             grants_default: host.grants_default,
             stop_grace: host.stop_grace,
+            usage_every: host.usage_every,
             health: host.health,
             restart: host.restart,
+            databases: host.databases,
             probe: ProbePolicy::default(),
             launcher: None,
             demo: false,
+        }
+    }
+
+    /// Where the database is.
+    #[must_use]
+    pub fn database(&self) -> DatabaseAddress {
+        self.database.clone().unwrap_or_else(|| DatabaseAddress::Sqlite(self.places.database_file()))
+    }
+
+    /// Name of the token whose secret stands in this host's file. Hosts that share a database have one each.
+    #[must_use]
+    pub fn admin_token_name(&self) -> String {
+        match self.database() {
+            DatabaseAddress::Sqlite(_) => ADMIN_TOKEN_NAME.to_owned(),
+            DatabaseAddress::Postgres(_) => format!("{ADMIN_TOKEN_NAME}@{}", self.node),
         }
     }
 
@@ -207,6 +242,8 @@ impl Config {
         host.stop_grace = self.stop_grace;
         host.health = self.health;
         host.restart = self.restart;
+        host.usage_every = self.usage_every;
+        host.databases = self.databases.clone();
         host
     }
 
@@ -215,6 +252,23 @@ impl Config {
             |name: &str, message: String| ConfigError::InValue { source_name: name.to_owned(), message };
         if let Some(text) = env.get("TEMPS_LISTEN") {
             self.listen = parse_listen(text).map_err(|message| wrong("TEMPS_LISTEN", message))?;
+        }
+        if let Some(text) = env.get("TEMPS_DATABASE") {
+            let address = database::parse_address(text);
+            self.database = Some(address.map_err(|message| wrong("TEMPS_DATABASE", message))?);
+        }
+        if let Some(text) = env.get("TEMPS_DATABASE_FILE") {
+            if env.contains_key("TEMPS_DATABASE") {
+                return Err(wrong(
+                    "TEMPS_DATABASE_FILE",
+                    "is set beside TEMPS_DATABASE; set one of them".into(),
+                ));
+            }
+            let address = database::read_address(text.as_ref());
+            self.database = Some(address.map_err(|message| wrong("TEMPS_DATABASE_FILE", message))?);
+        }
+        if let Some(text) = env.get("TEMPS_NODE") {
+            self.node = database::parse_node(text).map_err(|message| wrong("TEMPS_NODE", message))?;
         }
         if let Some(text) = env.get("TEMPS_PUBLIC_URL") {
             self.public_url = Some(text.clone());
@@ -229,6 +283,9 @@ impl Config {
         if let Some(text) = env.get("TEMPS_GRANTS_DEFAULT") {
             self.grants_default =
                 parse_grants_default(text).map_err(|message| wrong("TEMPS_GRANTS_DEFAULT", message))?;
+        }
+        if let Some(text) = env.get("TEMPS_PLUGIN_DATABASES_URL") {
+            self.databases.postgres_url = Some(Secret::new(text.clone()));
         }
         if let Some(text) = env.get("TEMPS_LAUNCHER") {
             self.launcher = Some(PathBuf::from(text));
@@ -273,6 +330,7 @@ impl Config {
         if self.restart.backoff_min > self.restart.backoff_max {
             return Err(wrong("restart.backoff_min", "is longer than restart.backoff_max".into()));
         }
+        self.databases.check().map_err(|message| wrong("plugin_databases", message))?;
         if self.probe.healthy_for >= self.probe.give_up_after {
             return Err(wrong("probe.healthy_for", "must be shorter than probe.give_up_after".into()));
         }

@@ -19,20 +19,6 @@ pub enum Notice {
     Cancelled,
 }
 
-impl Notice {
-    /// The event type.
-    #[must_use]
-    pub fn event_type(self) -> &'static str {
-        match self {
-            Self::Created => "deployment.created",
-            Self::Ready => "deployment.ready",
-            Self::Succeeded => "deployment.succeeded",
-            Self::Failed => "deployment.failed",
-            Self::Cancelled => "deployment.cancelled",
-        }
-    }
-}
-
 /// A move that is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the deployment is {from}, it cannot become {to}")]

@@ -3,6 +3,7 @@
 use temps_protocol::ProjectInfo;
 use temps_store::{EnvironmentRecord, NewEnvironmentRecord, NewProjectRecord, PlatformTx, StoreError};
 
+use super::lifecycle::Notice;
 use super::words::{self, MAX_NAME, MAX_WORD};
 use super::{ChangeError, ReferencePlatform, Refusal, notice, now};
 use crate::api::projects::{NewEnvironment, NewProject};
@@ -41,8 +42,8 @@ impl ReferencePlatform {
         Ok(made)
     }
 
-    /// Removes a project with everything that belongs to it, and publishes `environment.deleted` for each of its
-    /// environments and `project.deleted`.
+    /// Removes a project with everything that belongs to it. Deployments that have not ended are cancelled; that, the end of
+    /// each environment and of the project are published, in this order.
     ///
     /// # Errors
     /// [`Refusal::NoProject`], or what the store says.
@@ -53,10 +54,10 @@ impl ReferencePlatform {
                 return Ok(Err(Refusal::NoProject(wanted)));
             };
             for environment in tx.environments_of(project.id)? {
-                tx.publish(&notice::of_environment("environment.deleted", &environment, now()))?;
+                remove_environment(tx, &environment)?;
             }
             tx.delete_project(project.id)?;
-            tx.publish(&notice::of_project("project.deleted", project.id, &project.name, now()))?;
+            tx.publish(&notice::of_deleted_project(&project, now()))?;
             Ok(Ok(()))
         });
         Ok(done.await??)
@@ -83,7 +84,8 @@ impl ReferencePlatform {
         Ok(made.await??)
     }
 
-    /// Removes an environment with its deployments and publishes `environment.deleted`.
+    /// Removes an environment with its deployments, of which those that have not ended are cancelled, and publishes that and
+    /// `environment.deleted`.
     ///
     /// # Errors
     /// [`Refusal::NoEnvironment`], or what the store says.
@@ -92,8 +94,7 @@ impl ReferencePlatform {
             let Some(environment) = tx.environment(id)? else {
                 return Ok(Err(Refusal::NoEnvironment(id.to_string())));
             };
-            tx.delete_environment(id)?;
-            tx.publish(&notice::of_environment("environment.deleted", &environment, now()))?;
+            remove_environment(tx, &environment)?;
             Ok(Ok(()))
         });
         Ok(done.await??)
@@ -117,8 +118,17 @@ pub(super) fn insert_project(
     record: &NewProjectRecord,
 ) -> Result<ProjectInfo, StoreError> {
     let project = tx.insert_project(record)?;
-    tx.publish(&notice::of_project("project.created", project.id, &project.name, record.created_at))?;
+    tx.publish(&notice::of_new_project(&project, record.created_at))?;
     Ok(project)
+}
+
+/// Who follows a deployment learns its end, whatever the end is.
+fn remove_environment(tx: &dyn PlatformTx, environment: &EnvironmentRecord) -> Result<(), StoreError> {
+    for deployment in tx.unfinished_deployments_of(environment.info.id)? {
+        tx.publish(&notice::of_deployment(Notice::Cancelled, &deployment, now()))?;
+    }
+    tx.delete_environment(environment.info.id)?;
+    tx.publish(&notice::of_deleted_environment(environment, now()))
 }
 
 pub(super) fn insert_environment(
@@ -133,7 +143,7 @@ pub(super) fn insert_environment(
     let new =
         NewEnvironmentRecord { project_id, name: name.to_owned(), slug, branch, is_preview, created_at };
     let environment = tx.insert_environment(&new)?;
-    tx.publish(&notice::of_environment("environment.created", &environment, created_at))?;
+    tx.publish(&notice::of_new_environment(&environment, created_at))?;
     Ok(environment)
 }
 

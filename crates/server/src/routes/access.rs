@@ -13,7 +13,7 @@ use super::paging::{self, Cursor};
 use crate::api::access::{CreatedToken, LoginLink, NewToken, Session, Token, TokenRole};
 use crate::api::page::{Page, PageQuery};
 use crate::app::App;
-use crate::auth::{ADMIN_TOKEN_NAME, Identity};
+use crate::auth::Identity;
 
 /// Who the caller is.
 #[utoipa::path(get, path = "/api/session", tag = "access", operation_id = "getSession",
@@ -25,8 +25,13 @@ pub(super) async fn session(Extension(identity): Extension<Identity>) -> Json<Se
 /// Signs the browser out.
 #[utoipa::path(delete, path = "/api/session", tag = "access", operation_id = "endSession",
     responses((status = 204, description = "The session is over")))]
-pub(super) async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Answer<StatusCode> {
+pub(super) async fn sign_out(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+) -> Answer<StatusCode> {
     app.access().sign_out(&headers).await?;
+    app.host().record_audit("session.ended", None, &identity.actor(), json!({}));
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -89,7 +94,7 @@ pub(super) async fn revoke_token(
 ) -> Answer<StatusCode> {
     let removed = app.platform().store().delete_token(id).await?;
     let removed = removed.ok_or_else(|| Failure::not_found(format!("there is no token {id}")))?;
-    if removed.name == ADMIN_TOKEN_NAME
+    if removed.name == app.config().admin_token_name()
         && let Err(error) = std::fs::remove_file(app.config().places.admin_token_file())
     {
         tracing::warn!(%error, "the file of the token that was revoked could not be removed");

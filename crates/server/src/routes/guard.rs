@@ -40,9 +40,12 @@ pub(crate) fn needed(method: &Method, path: &str, metrics_public: bool) -> Neede
         "/metrics" if metrics_public => return Needed::Nobody,
         "/api/session" => return Needed::Viewer,
         "/api/tokens" | "/api/audit" | "/api/login-links" => return Needed::Admin,
+        _ if path.starts_with("/api/audit/") => return Needed::Admin,
         _ if path.starts_with("/assets/") => return Needed::Nobody,
         _ if path.starts_with("/api/tokens/") => return Needed::Admin,
         _ if path.starts_with("/api/plugins/") && path.ends_with("/logs") => return Needed::Admin,
+        // What a plugin keeps is its own; a viewer has no part in it.
+        _ if path.starts_with("/api/plugins/") && path.contains("/storage") => return Needed::Admin,
         _ => {}
     }
     if method.is_safe() { Needed::Viewer } else { Needed::Admin }
@@ -131,8 +134,16 @@ mod tests {
 
     #[test]
     fn secrets_and_logs_are_for_admins_only() {
-        for path in ["/api/tokens", "/api/tokens/1", "/api/audit", "/api/login-links", "/api/plugins/a/logs"]
-        {
+        for path in [
+            "/api/tokens",
+            "/api/tokens/1",
+            "/api/audit",
+            "/api/audit/export",
+            "/api/audit/stream",
+            "/api/audit/verify",
+            "/api/login-links",
+            "/api/plugins/a/logs",
+        ] {
             assert_eq!(needed(&Method::GET, path, false), Needed::Admin, "{path}");
         }
     }

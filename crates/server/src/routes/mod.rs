@@ -5,6 +5,7 @@
 mod access;
 mod answer;
 mod audit;
+mod config;
 mod deliveries;
 mod deployments;
 mod events;
@@ -18,6 +19,7 @@ mod paging;
 mod plugins;
 mod projects;
 mod status;
+mod storage;
 mod streams;
 
 use axum::extract::DefaultBodyLimit;
@@ -70,7 +72,11 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(plugins::disable))
         .routes(routes!(plugins::debug))
         .routes(routes!(plugins::adopt))
+        .routes(routes!(plugins::drop_database))
         .routes(routes!(grants::list, grants::give, grants::revoke))
+        .routes(routes!(config::get, config::change, config::replace))
+        .routes(routes!(storage::list, storage::clear))
+        .routes(routes!(storage::get))
         .routes(routes!(logs::read))
         .routes(routes!(events::list, events::publish))
         .routes(routes!(events::follow))
@@ -86,6 +92,9 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::resume))
         .routes(routes!(deliveries::replay))
         .routes(routes!(audit::list))
+        .routes(routes!(audit::follow))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::verify, audit::checked))
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::get, projects::delete))
         .routes(routes!(projects::list_environments, projects::create_environment))

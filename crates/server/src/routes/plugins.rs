@@ -10,7 +10,7 @@ use super::deliveries;
 use super::extract::{Body, OptionalBody, Path};
 use crate::api::deliveries::DeliveryProgress;
 use crate::api::page::Page;
-use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin};
+use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
 use crate::app::App;
 use crate::auth::Identity;
 
@@ -23,7 +23,7 @@ pub(super) async fn list(
 ) -> Json<Page<Plugin>> {
     let mut items = Vec::new();
     for snapshot in app.host().plugins() {
-        items.push(plugin(&snapshot, identity.role, deliveries::progress(&app, &snapshot.name).await));
+        items.push(plugin(&app, &snapshot, identity.role, deliveries::progress(&app, &snapshot.name).await));
     }
     Json(Page { items, next_cursor: None })
 }
@@ -133,16 +133,30 @@ pub(super) async fn adopt(
     look(&app, &name, identity.role).await
 }
 
+/// Removes the plugin's database on the PostgreSQL server with everything in it, for good. Nothing else ever does. Refused while
+/// the plugin has the grant `database=postgres`.
+#[utoipa::path(delete, path = "/api/plugins/{name}/database", tag = "plugins", operation_id = "dropPluginDatabase",
+    params(("name" = String, Path, description = "Name of the plugin")),
+    responses((status = 200, description = "The database is gone", body = Plugin)))]
+pub(super) async fn drop_database(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    Path(name): Path<String>,
+) -> Answer<Json<Plugin>> {
+    app.host().drop_database(&name, &identity.actor()).await?;
+    look(&app, &name, identity.role).await
+}
+
 /// A plugin as it is now.
 pub(super) async fn look(app: &App, name: &str, role: Role) -> Answer<Json<Plugin>> {
     let snapshot = app.host().plugin(name);
     let snapshot = snapshot.ok_or_else(|| {
         Failure::not_found(format!("there is no plugin named {name:?}")).hint("GET /api/plugins lists all")
     })?;
-    Ok(Json(plugin(&snapshot, role, deliveries::progress(app, name).await)))
+    Ok(Json(plugin(app, &snapshot, role, deliveries::progress(app, name).await)))
 }
 
-fn plugin(snapshot: &PluginSnapshot, role: Role, deliveries: Option<DeliveryProgress>) -> Plugin {
+fn plugin(app: &App, snapshot: &PluginSnapshot, role: Role, deliveries: Option<DeliveryProgress>) -> Plugin {
     let manifest = snapshot.manifest.as_deref();
     Plugin {
         name: snapshot.name.clone(),
@@ -162,12 +176,39 @@ fn plugin(snapshot: &PluginSnapshot, role: Role, deliveries: Option<DeliveryProg
         pid: snapshot.pid,
         containment: snapshot.containment.map(str::to_owned),
         running_since: snapshot.running_since,
+        usage: snapshot.usage.as_ref().map(usage),
         next_start_at: snapshot.next_start_at,
         starts: snapshot.starts,
         crashes: snapshot.crashes,
         last_crash: snapshot.last_crash.as_ref().map(|report| crash(report, role)),
+        database: app.host().database(&snapshot.name).map(|seen| PluginDatabase {
+            engine: seen.engine.to_owned(),
+            place: seen.place,
+            reachable: seen.reachable,
+            reason: seen.reason.filter(|_| role == Role::Admin),
+        }),
         deliveries,
         allowed_actions: snapshot.allowed_actions.iter().map(|action| (*action).to_owned()).collect(),
+    }
+}
+
+fn usage(from: &temps_host::usage::Usage) -> Usage {
+    let traffic = &from.traffic;
+    Usage {
+        at: from.at,
+        over_ms: u64::try_from(from.over.as_millis()).unwrap_or(u64::MAX),
+        cpu_percent: from.cpu_percent(),
+        memory_bytes: from.memory_bytes,
+        processes: from.processes,
+        tasks: from.tasks,
+        descriptors: from.descriptors,
+        frames_in: traffic.frames_in,
+        frames_out: traffic.frames_out,
+        frame_bytes_in: traffic.frame_bytes_in,
+        frame_bytes_out: traffic.frame_bytes_out,
+        requests: traffic.requests,
+        body_bytes_in: traffic.body_bytes_in,
+        body_bytes_out: traffic.body_bytes_out,
     }
 }
 

@@ -213,7 +213,9 @@ async fn removing_a_project_tells_what_went() {
     let rig = Rig::start().await;
     let made = rig.report(&json!({ "project": "shop" })).await;
     assert_eq!(rig.request(Method::DELETE, "/api/projects/shop").send().await.unwrap().status(), 204);
-    assert_eq!(rig.event_types().await[3..], ["environment.deleted", "project.deleted"]);
+    // The one that was still on its way is cancelled, and those who follow it learn that.
+    let ends = ["deployment.cancelled", "environment.deleted", "project.deleted"];
+    assert_eq!(rig.event_types().await[3..], ends);
     let gone = rig.request(Method::GET, &format!("/api/deployments/{}", made["id"])).send().await.unwrap();
     problem(gone, 404, "not_found").await;
     rig.stop().await;

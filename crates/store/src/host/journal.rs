@@ -56,3 +56,36 @@ pub trait JournalStore: Send + Sync + 'static {
     /// One event by its id.
     async fn event(&self, id: &str) -> Result<Option<JournalEntry>, StoreError>;
 }
+
+/// An event in the form in which the journal holds it, made before the writer's turn. Each engine writes it.
+pub(crate) struct Encoded {
+    pub(crate) id: String,
+    pub(crate) event_type: String,
+    pub(crate) project_id: Option<i32>,
+    pub(crate) json: String,
+}
+
+impl Encoded {
+    /// Encodes an event. The caller has checked it (`PluginEvent::check`).
+    pub(crate) fn new(event: &PluginEvent) -> Result<Self, StoreError> {
+        let json = serde_json::to_string(event)
+            .map_err(|e| StoreError::Database { action: "encode an event", reason: e.to_string() })?;
+        Ok(Self {
+            id: event.id.clone(),
+            event_type: event.event_type.clone(),
+            project_id: event.project_id,
+            json,
+        })
+    }
+}
+
+impl JournalEntry {
+    /// An entry from what the journal holds.
+    pub(crate) fn decode(seq: Seq, json: String, published_at: DateTime<Utc>) -> Result<Self, StoreError> {
+        let event = serde_json::from_str(&json).map_err(|e| StoreError::Database {
+            action: "read an event of the journal",
+            reason: format!("the event at {seq} is damaged: {e}"),
+        })?;
+        Ok(Self { seq, event, json: json.into(), published_at })
+    }
+}

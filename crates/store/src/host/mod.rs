@@ -1,8 +1,11 @@
 //! The door of the plugin host. Each concern has a trait of its own; [`HostStore`] is all of them.
 
 mod audit;
+mod chain;
+mod config;
 mod deliveries;
 mod journal;
+mod key_value;
 mod plugins;
 
 use async_trait::async_trait;
@@ -11,8 +14,11 @@ use chrono::{DateTime, Utc};
 use crate::StoreError;
 
 pub use audit::*;
+pub use chain::*;
+pub use config::*;
 pub use deliveries::*;
 pub use journal::*;
+pub use key_value::*;
 pub use plugins::*;
 
 /// How much is kept, and for how long. What is older or beyond the size goes, oldest first.
@@ -67,7 +73,9 @@ pub struct Pruned {
 ///
 /// Every write is durable when its future resolves.
 #[async_trait]
-pub trait HostStore: JournalStore + DeliveryStore + PluginStore + AuditStore {
+pub trait HostStore:
+    JournalStore + DeliveryStore + PluginStore + AuditStore + KeyValueStore + ConfigStore
+{
     /// Drops what `retention` no longer keeps. It works in small commits, so publishes go on meanwhile.
     async fn prune(&self, retention: Retention) -> Result<Pruned, StoreError>;
 }

@@ -1,13 +1,16 @@
 //! The audit trail's statements: append, and look.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params_from_iter};
 
+use super::chain::{self, NODE};
 use super::journal::{limit_of, time};
 use super::json_of;
 use super::{SqliteStore, WriteTx};
-use crate::{AuditFilter, AuditRecord, AuditStore, StoreError};
+use crate::{AuditFilter, AuditRecord, AuditStore, ChainPage, Link, Seal, StoreError};
 
 #[async_trait]
 impl AuditStore for SqliteStore {
@@ -18,10 +21,33 @@ impl AuditStore for SqliteStore {
     async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, StoreError> {
         self.read("look into the audit trail", move |conn| find(conn, &filter)).await
     }
-}
 
-/// The node of each record. A SQLite file belongs to one host; a shared database has the hosts' own names here.
-const NODE: &str = "local";
+    async fn seal_audit(&self, seal: Arc<dyn Seal>) -> Result<(), StoreError> {
+        self.chain.start(seal);
+        Ok(())
+    }
+
+    fn audit_node(&self) -> &str {
+        NODE
+    }
+
+    async fn audit_link(&self, number: Option<i64>) -> Result<Option<Link>, StoreError> {
+        self.read("look up a link of the audit chain", move |conn| match number {
+            Some(number) => chain::link_at(conn, number),
+            None => chain::last_link(conn),
+        })
+        .await
+    }
+
+    async fn audit_chain(
+        &self,
+        seal: Arc<dyn Seal>,
+        after: i64,
+        limit: usize,
+    ) -> Result<ChainPage, StoreError> {
+        self.read("read the audit chain", move |conn| chain::page(conn, &*seal, after, limit)).await
+    }
+}
 
 /// Appends records in order.
 pub(super) fn append(tx: &WriteTx<'_>, records: &[AuditRecord]) -> Result<(), StoreError> {
@@ -86,6 +112,12 @@ fn query(filter: &AuditFilter) -> (String, Vec<Sql>) {
         }
         Some((kind, None)) => narrow("kind = ?", kind.to_owned().into()),
         None => {}
+    }
+    if let Some(actor) = &filter.actor {
+        narrow("actor = ?", actor.clone().into());
+    }
+    if let Some(event) = &filter.event_id {
+        narrow("detail ->> '$.event_id' = ?", event.clone().into());
     }
     if let Some(since) = filter.since {
         narrow("at >= ?", since.timestamp_micros().into());

@@ -46,6 +46,17 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
+/// Opens a database that is there, to look at it and to change nothing.
+pub(super) fn open_as_it_is(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(|e| StoreError::Database {
+        action: "open its file",
+        reason: format!("{}: {e}", path.display()),
+    })?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(conn)
+}
+
 fn open(path: &Path) -> Result<Connection, StoreError> {
     // No SQLITE_OPEN_URI: a path with a question mark is a path.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

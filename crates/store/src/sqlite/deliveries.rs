@@ -9,7 +9,7 @@ use super::{SqliteStore, WriteTx, attempts};
 use crate::{
     AttemptFilter, AttemptRecord, CursorMove, DeliveryFilter, DeliveryHistory, DeliveryNews, DeliveryRecord,
     DeliveryState, DeliveryStore, MAX_PAGE_BYTES, OpenChange, OpenCounts, OpenDelivery, PauseRecord, Seq,
-    StoreError, Which,
+    StoreError, Which, failpoint,
 };
 
 #[async_trait]
@@ -149,6 +149,7 @@ pub(super) fn cursor(conn: &Connection, plugin: &str) -> Result<Option<Seq>, Sto
 
 /// Writes what happened to a plugin's deliveries.
 fn record(tx: &WriteTx<'_>, plugin: &str, news: &DeliveryNews) -> Result<(), StoreError> {
+    failpoint!("record.write");
     attempts::append(tx, plugin, &news.attempts)?;
     for change in &news.open {
         match change {
@@ -159,6 +160,7 @@ fn record(tx: &WriteTx<'_>, plugin: &str, news: &DeliveryNews) -> Result<(), Sto
             }
         }
     }
+    failpoint!("record.cursor");
     let (sql, seq) = match news.cursor {
         Some(CursorMove::On(seq)) => (
             "INSERT INTO cursors (plugin, seq) VALUES (?1, ?2)
@@ -172,6 +174,7 @@ fn record(tx: &WriteTx<'_>, plugin: &str, news: &DeliveryNews) -> Result<(), Sto
         None => return Ok(()),
     };
     tx.prepare_cached(sql)?.execute((plugin, seq))?;
+    failpoint!("record.commit");
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use temps_protocol::PluginEvent;
 use tokio::sync::watch;
 
 use super::{SqliteStore, WriteTx};
-use crate::{JournalEntry, JournalStore, MAX_PAGE_BYTES, Published, Seq, StoreError};
+use crate::host::Encoded;
+use crate::{JournalEntry, JournalStore, MAX_PAGE_BYTES, Published, Seq, StoreError, failpoint};
 
 #[async_trait]
 impl JournalStore for SqliteStore {
@@ -37,28 +38,6 @@ impl JournalStore for SqliteStore {
     }
 }
 
-/// An event in the form in which the journal holds it, made before the writer's turn.
-pub(crate) struct Encoded {
-    id: String,
-    event_type: String,
-    project_id: Option<i32>,
-    json: String,
-}
-
-impl Encoded {
-    /// Encodes an event. The caller has checked it (`PluginEvent::check`).
-    pub(crate) fn new(event: &PluginEvent) -> Result<Self, StoreError> {
-        let json = serde_json::to_string(event)
-            .map_err(|e| StoreError::Database { action: "encode an event", reason: e.to_string() })?;
-        Ok(Self {
-            id: event.id.clone(),
-            event_type: event.event_type.clone(),
-            project_id: event.project_id,
-            json,
-        })
-    }
-}
-
 /// Appends an event inside a transaction, so that a change and its event are one. An id that is there already is not
 /// written again. Deliveries learn of it after the commit.
 pub(crate) fn insert(tx: &WriteTx<'_>, event: &PluginEvent) -> Result<Published, StoreError> {
@@ -67,6 +46,7 @@ pub(crate) fn insert(tx: &WriteTx<'_>, event: &PluginEvent) -> Result<Published,
 
 /// [`insert`] for an event that is encoded already.
 pub(crate) fn insert_encoded(tx: &WriteTx<'_>, event: &Encoded) -> Result<Published, StoreError> {
+    failpoint!("journal.insert", return Ok(Published { seq: head(tx)? + 1, duplicate: false }));
     let inserted = tx
         .prepare_cached(
             "INSERT INTO journal (id, event_type, project_id, published_at, total, json)
@@ -122,7 +102,7 @@ pub(super) fn by_id(conn: &Connection, id: &str) -> Result<Option<JournalEntry>,
     conn.prepare_cached("SELECT seq, json, published_at FROM journal WHERE id = ?1")?
         .query_row([id], raw)
         .optional()?
-        .map(decode)
+        .map(|(seq, json, published_at)| JournalEntry::decode(seq, json, time(published_at)))
         .transpose()
 }
 
@@ -131,7 +111,7 @@ pub(super) fn at(conn: &Connection, seq: Seq) -> Result<Option<JournalEntry>, St
     conn.prepare_cached("SELECT seq, json, published_at FROM journal WHERE seq = ?1")?
         .query_row([seq], raw)
         .optional()?
-        .map(decode)
+        .map(|(seq, json, published_at)| JournalEntry::decode(seq, json, time(published_at)))
         .transpose()
 }
 
@@ -146,7 +126,7 @@ fn entries(conn: &Connection, sql: &str, from: Seq, limit: usize) -> Result<Vec<
         if bytes > MAX_PAGE_BYTES && !found.is_empty() {
             break;
         }
-        found.push(decode((seq, json, published_at))?);
+        found.push(JournalEntry::decode(seq, json, time(published_at))?);
     }
     Ok(found)
 }
@@ -158,14 +138,6 @@ pub(super) fn limit_of(limit: usize) -> i64 {
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<(Seq, String, i64)> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-}
-
-fn decode((seq, json, published_at): (Seq, String, i64)) -> Result<JournalEntry, StoreError> {
-    let event = serde_json::from_str(&json).map_err(|e| StoreError::Database {
-        action: "read an event of the journal",
-        reason: format!("the event at {seq} is damaged: {e}"),
-    })?;
-    Ok(JournalEntry { seq, event, json: json.into(), published_at: time(published_at) })
 }
 
 /// A time as it stands in a column.

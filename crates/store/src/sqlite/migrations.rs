@@ -17,6 +17,9 @@ const DOORS: [Door; 2] = [
         steps: &[
             include_str!("../../migrations/host/0001_begin.sql"),
             include_str!("../../migrations/host/0002_deliveries.sql"),
+            include_str!("../../migrations/host/0003_audit_chain.sql"),
+            include_str!("../../migrations/host/0004_key_value.sql"),
+            include_str!("../../migrations/host/0005_config.sql"),
         ],
     },
     Door { name: "platform", steps: &[include_str!("../../migrations/platform/0001_begin.sql")] },

@@ -2,13 +2,16 @@
 //!
 //! This file is the engine's face: opening, and the two ways in that both doors use, [`SqliteStore::write`] and
 //! [`SqliteStore::read`]. What is written stands in the files of the doors; the engine knows nothing of it, apart from
-//! the journal's head, which it announces after each commit.
+//! the journal's head, which it announces after each commit, and the link of the audit chain, with which it ends one.
 
 mod attempts;
 mod audit;
+mod chain;
+mod config;
 mod connection;
 mod deliveries;
 pub(crate) mod journal;
+mod key_value;
 mod migrations;
 mod platform;
 mod plugins;
@@ -26,6 +29,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{Seq, StoreError};
+use chain::Chain;
+pub use chain::ChainFile;
 use readers::Readers;
 pub(crate) use writer::WriteTx;
 use writer::Writer;
@@ -38,6 +43,7 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
     head: watch::Receiver<Seq>,
+    chain: Arc<Chain>,
 }
 
 impl SqliteStore {
@@ -51,8 +57,9 @@ impl SqliteStore {
         migrations::migrate(&mut conn)?;
         let (announce, head) = watch::channel(journal::head(&conn)?);
         let readers = Readers::start(path)?;
-        let writer = Writer::start(conn, announce)?;
-        Ok(Arc::new(Self { writer, readers, head }))
+        let chain = Arc::new(Chain::default());
+        let writer = Writer::start(conn, announce, chain.clone())?;
+        Ok(Arc::new(Self { writer, readers, head, chain }))
     }
 
     /// Runs `work` in a transaction and returns once its commit is durable.
@@ -81,6 +88,12 @@ impl SqliteStore {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         self.readers.read(work).await.map_err(|error| error.during(action))
+    }
+
+    /// Commits since it was opened, for whoever measures how many writes share one.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.writer.commits()
     }
 
     /// Finishes the writes that are queued and closes the database. What comes later fails with [`StoreError::Closed`].

@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::chain::{self, Due};
 use super::{SqliteStore, WriteTx};
-use crate::{HostStore, Pruned, Retention, Seq, StoreError};
+use crate::{HostStore, Part, Pruned, Retention, Seal, Seq, StoreError};
 
 #[async_trait]
 impl HostStore for SqliteStore {
@@ -35,14 +36,24 @@ pub(super) async fn prune(store: &SqliteStore, retention: Retention) -> Result<P
         place = step.next;
     }
     loop {
-        let dropped = store.write("drop old attempts", move |tx| prune_attempts(tx, &retention)).await?;
+        let chain = store.chain.clone();
+        let dropped = store
+            .write("drop old attempts", move |tx| {
+                prune_attempts(tx, chain.seal().map(|seal| &**seal), &retention)
+            })
+            .await?;
         if dropped == 0 {
             break;
         }
         pruned.attempts += dropped;
     }
     loop {
-        let dropped = store.write("drop old audit records", move |tx| prune_audit(tx, &retention)).await?;
+        let chain = store.chain.clone();
+        let dropped = store
+            .write("drop old audit records", move |tx| {
+                prune_audit(tx, chain.seal().map(|seal| &**seal), &retention)
+            })
+            .await?;
         if dropped == 0 {
             break;
         }
@@ -97,7 +108,11 @@ fn prune_journal(tx: &WriteTx<'_>, retention: &Retention, after: Seq) -> Result<
 }
 
 /// Drops attempts from their old end.
-fn prune_attempts(tx: &WriteTx<'_>, retention: &Retention) -> Result<u64, StoreError> {
+fn prune_attempts(
+    tx: &WriteTx<'_>,
+    seal: Option<&dyn Seal>,
+    retention: &Retention,
+) -> Result<u64, StoreError> {
     let since = (retention.now - retention.audit_age).timestamp_micros();
     let kept = i64::try_from(retention.attempts).unwrap_or(i64::MAX);
     let last: Option<i64> = tx
@@ -107,14 +122,26 @@ fn prune_attempts(tx: &WriteTx<'_>, retention: &Retention) -> Result<u64, StoreE
         )?
         .query_row((since, kept, ATTEMPTS_PER_COMMIT), |row| row.get(0))?;
     let Some(last) = last else { return Ok(0) };
-    Ok(tx.prepare_cached("DELETE FROM attempts WHERE id <= ?1")?.execute([last])? as u64)
+    let is_due = |id: Seq| {
+        let sql =
+            "SELECT ended_at < ?1 OR id <= (SELECT max(id) FROM attempts) - ?2 FROM attempts WHERE id = ?3";
+        let due = tx.prepare_cached(sql)?.query_row((since, kept, id), |row| row.get(0)).optional()?;
+        Ok(due.unwrap_or(false))
+    };
+    chain::remove_oldest(tx, seal, Part::Attempts, Due { last, is_due: &is_due })
 }
 
-fn prune_audit(tx: &WriteTx<'_>, retention: &Retention) -> Result<u64, StoreError> {
+fn prune_audit(tx: &WriteTx<'_>, seal: Option<&dyn Seal>, retention: &Retention) -> Result<u64, StoreError> {
     let since = (retention.now - retention.audit_age).timestamp_micros();
     let bytes = i64::try_from(retention.audit_bytes).unwrap_or(i64::MAX);
     let Some(last) = last_to_go(tx, "audit", ["at", "detail"], since, bytes)? else { return Ok(0) };
-    Ok(tx.prepare_cached("DELETE FROM audit WHERE seq <= ?1")?.execute([last])? as u64)
+    let is_due = |seq: Seq| {
+        let sql = "SELECT at < ?1 OR total - octet_length(detail) < (SELECT total FROM audit ORDER BY seq DESC LIMIT 1) - ?2
+                   FROM audit WHERE seq = ?3";
+        let due = tx.prepare_cached(sql)?.query_row((since, bytes, seq), |row| row.get(0)).optional()?;
+        Ok(due.unwrap_or(false))
+    };
+    chain::remove_oldest(tx, seal, Part::Records, Due { last, is_due: &is_due })
 }
 
 /// The last of the rows at the old end that are older than `since` or beyond `bytes`; `None` when nothing has to go.

@@ -6,11 +6,14 @@
 use std::cell::Cell;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{Seq, StoreError};
+use super::chain::Chain;
+use crate::{Seq, StoreError, failpoint};
 
 /// Writes that may wait for the writer; further callers wait for a place. Each is a closure and what it captured.
 const QUEUE: usize = 1024;
@@ -22,6 +25,7 @@ const GROUP: usize = 256;
 #[derive(Debug)]
 pub(super) struct Writer {
     commands: mpsc::Sender<Command>,
+    commits: Arc<AtomicU64>,
 }
 
 enum Command {
@@ -58,13 +62,24 @@ impl Deref for WriteTx<'_> {
 
 impl Writer {
     /// Starts the thread. It ends when the `Writer` is dropped or closed.
-    pub(super) fn start(conn: Connection, head: watch::Sender<Seq>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        conn: Connection,
+        head: watch::Sender<Seq>,
+        chain: Arc<Chain>,
+    ) -> Result<Self, StoreError> {
         let (commands, queue) = mpsc::channel(QUEUE);
+        let commits = Arc::new(AtomicU64::new(0));
+        let after = After { head, chain, commits: commits.clone() };
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&conn, queue, &head))
+            .spawn(move || run(&conn, queue, &after))
             .map_err(|e| StoreError::Database { action: "start its writer thread", reason: e.to_string() })?;
-        Ok(Self { commands })
+        Ok(Self { commands, commits })
+    }
+
+    /// Commits since the start.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Queues `work` and waits until it is durable.
@@ -131,10 +146,18 @@ where
     }
 }
 
-fn run(conn: &Connection, mut queue: mpsc::Receiver<Command>, head: &watch::Sender<Seq>) {
+/// What a commit brings with it: the link of the audit chain before it, the journal's head that is announced after it, and
+/// its count.
+struct After {
+    head: watch::Sender<Seq>,
+    chain: Arc<Chain>,
+    commits: Arc<AtomicU64>,
+}
+
+fn run(conn: &Connection, mut queue: mpsc::Receiver<Command>, after: &After) {
     while let Some(command) = queue.blocking_recv() {
         let closing = match command {
-            Command::Write(first) => write_group(conn, first, &mut queue, head),
+            Command::Write(first) => write_group(conn, first, &mut queue, after),
             Command::Close(done) => Some(done),
         };
         if let Some(done) = closing {
@@ -144,9 +167,18 @@ fn run(conn: &Connection, mut queue: mpsc::Receiver<Command>, head: &watch::Send
                     write.answer(Err(StoreError::Closed));
                 }
             }
+            empty_the_log(conn);
             let _ = done.send(());
             return;
         }
+    }
+}
+
+/// Puts everything into the database's own file, so that a copy of it alone is whole once the program has ended. Nothing is
+/// lost without it: the next opening reads the log.
+fn empty_the_log(conn: &Connection) {
+    if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+        tracing::debug!(%error, "the write-ahead log stays");
     }
 }
 
@@ -155,18 +187,22 @@ fn write_group(
     conn: &Connection,
     first: Box<dyn Write>,
     queue: &mut mpsc::Receiver<Command>,
-    head: &watch::Sender<Seq>,
+    after: &After,
 ) -> Option<oneshot::Sender<()>> {
     let mut group = vec![first];
     let mut closing = None;
-    let outcome = transaction(conn, &mut group, queue, &mut closing);
+    let outcome = transaction(conn, &after.chain, &mut group, queue, &mut closing);
     if !conn.is_autocommit()
         && let Err(error) = execute(conn, "ROLLBACK")
     {
         tracing::error!(%error, "the database refused to roll back");
     }
+    if outcome.is_ok() {
+        after.commits.fetch_add(1, Ordering::Relaxed);
+    }
     if let Ok(Some(seq)) = outcome {
-        head.send_replace(seq);
+        after.head.send_replace(seq);
+        failpoint!("journal.announced");
     }
     let commit = outcome.map(|_| ());
     for write in group {
@@ -177,11 +213,13 @@ fn write_group(
 
 fn transaction(
     conn: &Connection,
+    chain: &Chain,
     group: &mut Vec<Box<dyn Write>>,
     queue: &mut mpsc::Receiver<Command>,
     closing: &mut Option<oneshot::Sender<()>>,
 ) -> Result<Option<Seq>, StoreError> {
     execute(conn, "BEGIN IMMEDIATE")?;
+    let begun = chain.begin(conn)?;
     let mut head = None;
     let mut done = 0;
     while done < group.len() {
@@ -195,7 +233,10 @@ fn transaction(
             }
         }
     }
+    chain.end(conn, begun)?;
+    failpoint!("journal.commit", if head.is_some());
     execute(conn, "COMMIT")?;
+    failpoint!("journal.committed", if head.is_some());
     Ok(head)
 }
 

@@ -4,9 +4,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use temps_store::JournalStore;
 use temps_store::sqlite::SqliteStore;
+use temps_store::{AuditStore, JournalStore};
 
+use crate::chain::record;
+use crate::seal::{seal, verify};
 use crate::suite::event;
 
 /// Names the database to the child.
@@ -27,6 +29,9 @@ fn every_confirmed_event_survives_a_kill_in_the_middle_of_publishing() {
                 assert!(store.event(id).await.unwrap().is_some(), "{id} was confirmed and is lost");
             }
             store.publish(vec![event(&format!("after-{round}"))]).await.unwrap();
+            let verdict = verify(&*store, vec![]).await;
+            assert_eq!(verdict.wrong, None, "the audit chain is whole after a kill");
+            assert!(verdict.rows.records > 0);
         });
     }
     assert!(confirmed.len() >= 1_000);
@@ -61,6 +66,7 @@ fn child_that_publishes_until_it_is_killed() {
     runtime.block_on(async {
         let store = SqliteStore::open(Path::new(&path)).unwrap();
         let begin = *store.head().borrow();
+        store.seal_audit(seal()).await.unwrap();
         let publishers: Vec<_> = (0..16)
             .map(|publisher| {
                 let store = store.clone();
@@ -68,6 +74,7 @@ fn child_that_publishes_until_it_is_killed() {
                     for n in 0.. {
                         let id = format!("{begin}-{publisher}-{n}");
                         store.publish(vec![event(&id)]).await.unwrap();
+                        store.append_audit(vec![record(n); 3]).await.unwrap();
                         let line = format!("confirmed {id}\n");
                         std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
                     }

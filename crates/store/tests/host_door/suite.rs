@@ -13,6 +13,22 @@ use temps_store::{
     GrantRecord, HostStore, MAX_PAGE_BYTES, OpenChange, PluginRecord, Retention, Seq,
 };
 
+pub(crate) use crate::chain::{
+    another_key_and_heads_of_another_chain_are_found,
+    delivery_attempts_are_in_the_chain_and_retention_cuts_them_alone,
+    every_commit_of_the_trail_has_a_link_and_the_chain_verifies,
+    many_writers_at_the_same_time_make_one_chain, retention_cuts_whole_links_and_what_is_left_verifies,
+    retention_during_a_verification_does_not_look_like_a_stranger,
+    what_was_there_before_the_chain_is_said_to_be_outside_of_it,
+};
+pub(crate) use crate::key_value::{
+    a_configuration_comes_back_and_of_two_changes_to_one_revision_one_wins,
+    a_list_is_paged_by_prefix_and_bounded_in_bytes, a_plugin_sees_and_clears_only_its_own_entries,
+    an_entry_comes_back_as_it_was_written_and_its_revision_grows,
+    of_many_writers_that_expect_the_same_revision_exactly_one_wins, the_quota_holds_while_many_write,
+    what_has_ended_is_not_there_and_is_swept_in_small_commits,
+    whatever_a_plugin_does_its_storage_is_as_the_model_says,
+};
 mod deliveries;
 
 pub(crate) use deliveries::*;
@@ -221,7 +237,10 @@ pub(crate) async fn the_audit_trail_is_narrowed_and_paged(store: Store) {
         audit_record("plugin.crashed", Some("a"), at(1), json!({})),
         audit_record("plugin.started", Some("b"), at(2), json!({})),
         audit_record("plugins.listed", None, at(3), json!({})),
-        audit_record("grant.added", Some("a"), at(4), json!({})),
+        AuditRecord {
+            actor: "alice".into(),
+            ..audit_record("grant.added", Some("a"), at(4), json!({"event_id": "e-1"}))
+        },
     ];
     store.append_audit(records.clone()).await.unwrap();
     let find = async |filter: AuditFilter| {
@@ -238,6 +257,8 @@ pub(crate) async fn the_audit_trail_is_narrowed_and_paged(store: Store) {
     assert_eq!(find(AuditFilter { plugin: Some("a".into()), ..all.clone() }).await, pick(&[0, 1, 4]));
     assert_eq!(find(AuditFilter { kind: Some("plugin.*".into()), ..all.clone() }).await, pick(&[0, 1, 2]));
     assert_eq!(find(AuditFilter { kind: Some("plugin.crashed".into()), ..all.clone() }).await, pick(&[1]));
+    assert_eq!(find(AuditFilter { actor: Some("alice".into()), ..all.clone() }).await, pick(&[4]));
+    assert_eq!(find(AuditFilter { event_id: Some("e-1".into()), ..all.clone() }).await, pick(&[4]));
     let span = AuditFilter { since: Some(at(1)), until: Some(at(4)), ..all.clone() };
     assert_eq!(find(span).await, pick(&[1, 2, 3]));
     let newest = AuditFilter { newest_first: true, limit: 2, ..all.clone() };

@@ -102,6 +102,8 @@ pub(super) async fn open_with(rig: &Rig, plugin: &Plugin, acks: bool) -> (Channe
         secret: Secret::new("of-this-start".into()),
         grants: plugin.grants.subscribe(),
         platform: Arc::new(Nothing),
+        store: rig.store.clone(),
+        config: watch::channel(crate::configuration::Injected::default()).1,
         acks,
         audit: Audit::start(rig.store.clone()),
         metrics: rig.metrics.clone(),

@@ -187,6 +187,7 @@ fn snapshot(name: &str) -> PluginSnapshot {
         pid: None,
         containment: None,
         running_since: None,
+        usage: None,
         next_start_at: None,
         starts: 0,
         crashes: 0,

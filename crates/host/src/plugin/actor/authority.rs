@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use serde_json::json;
 use temps_store::{GrantRecord, StoreError};
+use tokio::sync::watch;
 
-use super::{Actor, Authority, Version, Wanted};
-use crate::grants::{Grants, Wish, judge};
+use super::{Actor, Authority, Version, Waiting, Wanted};
+use crate::configuration::Injected;
+use crate::grants::{Engine, Grants, Wish, judge};
 use crate::operate::OperateError;
 use crate::plugin::state::Input;
 
@@ -43,24 +45,72 @@ impl Actor {
         if !verdict.missing.is_empty() {
             return self.hold(version, verdict.missing);
         }
+        if let Err(error) = self.load_config().await {
+            return self.put_off(version, &format!("it could not be taken up: {error}"));
+        }
+        let config = match self.configuration_of(&version.manifest) {
+            Ok(config) => config,
+            Err(problems) => return self.hold_for_settings(version, problems),
+        };
+        if let Err(why) = self.database_is_ready(&version).await {
+            return self.put_off(version, &format!("its database cannot be had: {why}"));
+        }
         match self.accept(&version, verdict.by_default).await {
-            Ok(()) => self.take_up(version),
-            Err(error) => {
-                self.waiting = Some((version, Vec::new()));
-                self.retry_at = Some(Instant::now() + RETRY_AFTER);
-                self.note = Some(format!("it could not be taken up: {error}; it is tried again by itself"));
-                if self.version.is_none() {
-                    self.give(Input::Held);
-                }
-            }
+            Ok(()) => self.take_up(version, config),
+            Err(error) => self.put_off(version, &format!("it could not be taken up: {error}")),
+        }
+    }
+
+    /// Keeps a version to be offered again in a while.
+    fn put_off(&mut self, version: Version, why: &str) {
+        self.waiting = Some(Waiting { version, wishes: Vec::new(), settings: Vec::new() });
+        self.retry_at = Some(Instant::now() + RETRY_AFTER);
+        let note = format!("{why}; it is tried again by itself");
+        if self.note.as_ref() != Some(&note) {
+            self.log.say("warn", note.clone());
+        }
+        self.note = Some(note);
+        if self.version.is_none() {
+            self.give(Input::Held);
+        }
+    }
+
+    /// Makes sure of a database on a server; a file needs nothing.
+    async fn database_is_ready(&self, version: &Version) -> Result<(), String> {
+        if !version.manifest.requires_db || self.engine() != Some(Engine::Postgres) {
+            return Ok(());
+        }
+        let told = self.shared.shutdown.told();
+        tokio::select! {
+            ready = self.shared.databases.ready(self.name.as_str()) => ready.map_err(|error| error.to_string()),
+            () = told.cancelled() => Err("the host is ending".to_owned()),
+        }
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        self.grants.borrow().database
+    }
+
+    /// After grants changed: a plugin whose database is another now, or is none any more, starts anew or is held.
+    async fn follow_database(&mut self, before: Option<Engine>) {
+        let needs_one = self.version.as_ref().is_some_and(|version| version.manifest.requires_db);
+        if !needs_one || self.engine() == before {
+            return;
+        }
+        if let Some(version) = self.version.take() {
+            self.log
+                .say("info", "its database is another from now on; what was in the one before stays there");
+            self.offer(version).await;
         }
     }
 
     /// Offers once more what the store could not take.
     pub(super) async fn offer_again(&mut self) {
         self.retry_at = None;
-        if let Some((version, _)) = self.waiting.take_if(|(_, missing)| missing.is_empty()) {
-            self.offer(version).await;
+        let waits_for_the_store =
+            |waiting: &mut Waiting| waiting.wishes.is_empty() && waiting.settings.is_empty();
+        if let Some(waiting) = self.waiting.take_if(waits_for_the_store) {
+            self.offer(waiting.version).await;
         }
     }
 
@@ -78,7 +128,7 @@ impl Actor {
         let what = texts.join(", ");
         self.audit("plugin.held", "host", json!({"missing": texts, "hash": version.artifact.hash}));
         self.log.say("warn", format!("it waits for an operator to grant: {what}"));
-        self.waiting = Some((version, missing));
+        self.waiting = Some(Waiting { version, wishes: missing, settings: Vec::new() });
         if self.version.is_none() {
             self.give(Input::Held);
         }
@@ -98,15 +148,18 @@ impl Actor {
         Ok(())
     }
 
-    fn take_up(&mut self, version: Version) {
+    fn take_up(&mut self, version: Version, config: Injected) {
         self.waiting = None;
         self.note = None;
         let before = self.version.as_ref().map(|version| version.artifact.hash.clone());
         if before.as_deref() == Some(version.artifact.hash.as_str()) && self.life.start().is_some() {
             // Touched, and still the same program.
             self.version = Some(version);
+            self.injected.send_replace(config);
             return;
         }
+        // A watch of its own: what runs until now must not get what is meant for the next.
+        self.injected = watch::channel(config).0;
         if before.is_some() {
             let detail =
                 json!({"from": before, "to": version.artifact.hash, "version": version.manifest.version});
@@ -209,20 +262,24 @@ impl Actor {
     /// Gives grants; an empty list gives everything that the present or the waiting version asks for.
     async fn grant(&mut self, wishes: Vec<Wish>, by: &str) -> Result<(), OperateError> {
         let wishes = if wishes.is_empty() { self.open_wishes() } else { wishes };
+        let before = self.engine();
         self.add(wishes, by).await?;
-        if let Some((version, _)) = self.waiting.take() {
-            self.offer(version).await;
+        match self.waiting.take() {
+            Some(waiting) => self.offer(waiting.version).await,
+            None => self.follow_database(before).await,
         }
         Ok(())
     }
 
     async fn revoke(&mut self, wishes: Vec<Wish>, by: &str) -> Result<(), OperateError> {
+        let before = self.engine();
         for wish in wishes {
             if self.shared.store.revoke_grant(self.name.as_str(), wish.kind, &wish.value).await? {
                 self.audit("grant.revoked", by, json!({"kind": wish.kind, "value": wish.value}));
             }
         }
         self.load_grants().await;
+        self.follow_database(before).await;
         Ok(())
     }
 
@@ -230,7 +287,7 @@ impl Actor {
     pub(super) fn publish_authority(&self) {
         let (granted, missing) = (self.granted.clone(), self.open_wishes());
         self.authority.send_replace(Authority { granted, missing });
-        let versions = self.version.iter().chain(self.waiting.iter().map(|(version, _)| version));
+        let versions = self.version.iter().chain(self.waiting.iter().map(|waiting| &waiting.version));
         let running = self.current.iter().map(|current| &current.context.artifact);
         let artifacts = versions.map(|version| &version.artifact).chain(running);
         self.artifacts.send_replace(artifacts.map(|artifact| artifact.hash.clone()).collect());
@@ -238,7 +295,7 @@ impl Actor {
 
     /// What the version that waits, or else the one that runs, asks for and does not have.
     fn open_wishes(&self) -> Vec<Wish> {
-        let version = self.waiting.as_ref().map(|(version, _)| version).or(self.version.as_ref());
+        let version = self.waiting.as_ref().map(|waiting| &waiting.version).or(self.version.as_ref());
         version.map(|version| crate::grants::ungranted(&version.manifest, &self.granted)).unwrap_or_default()
     }
 }

@@ -67,6 +67,7 @@ impl Actor {
         }
         if first {
             current.running_since = Some(Utc::now());
+            tokio::spawn(start::watch_usage(current.context.clone(), process.launcher_pid()));
             tokio::spawn(start::watch_health(current.context.clone(), process, link.clone()));
             if !link.has_ui {
                 tokio::spawn(start::look_for_ui(current.context.clone(), link.clone()));
@@ -172,6 +173,7 @@ impl Actor {
         self.current.as_ref().filter(|current| current.context.start == start)?;
         let current = self.current.take()?;
         current.context.over.cancel();
+        self.shared.metrics.show_usage(self.name.as_str(), None);
         if let Some(link) = &current.link {
             CancellationToken::cancel(&link.closed);
         }

@@ -40,6 +40,12 @@ impl Actor {
                 self.edit(|current| current.health = health);
                 return;
             }
+            Progress::Usage(usage) => {
+                self.audit("plugin.usage", "host", usage.to_json());
+                self.shared.metrics.show_usage(self.name.as_str(), Some(&usage));
+                self.edit(|current| current.usage = Some(usage));
+                return;
+            }
             Progress::UiFound => {
                 self.edit(|current| current.has_ui = true);
                 return;
@@ -50,6 +56,7 @@ impl Actor {
             }
             Progress::ChannelLost(how) => self.channel_lost(start, how),
             Progress::Reconnected(link) => {
+                self.audit("plugin.channel_reopened", "host", json!({"start": start}));
                 self.edit(|current| current.link = Some(link));
                 Input::Reconnected(start)
             }
@@ -85,6 +92,11 @@ impl Actor {
         let link = self.current.as_ref().and_then(|current| current.link.clone());
         let reconnects = link.is_some_and(|link| link.features.contains(&temps_protocol::Feature::Reconnect));
         self.edit(|current| current.channel = Some("lost"));
+        self.audit(
+            "plugin.channel_lost",
+            "host",
+            json!({"start": start, "reason": how, "reconnects": reconnects}),
+        );
         self.log.say("warn", format!("the channel was lost: {how}"));
         Input::ChannelLost(start, reconnects, how)
     }

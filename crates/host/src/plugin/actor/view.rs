@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Actor;
+use super::{Actor, Waiting};
 use crate::metrics::Metrics;
 use crate::plugin::snapshot::{PluginSnapshot, PluginState};
 use crate::plugin::state::Stage;
@@ -35,7 +35,7 @@ impl Actor {
         let running = current.filter(|current| current.running_since.is_some());
         let link = running.and_then(|current| current.link.as_ref());
         let process = current.and_then(|current| current.process.as_ref());
-        let shown = self.version.as_ref().or(self.waiting.as_ref().map(|(version, _)| version));
+        let shown = self.version.as_ref().or(self.waiting.as_ref().map(|waiting| &waiting.version));
         PluginSnapshot {
             name: self.name.to_string(),
             plugin_name: Some(self.name.clone()),
@@ -51,6 +51,7 @@ impl Actor {
             pid: process.and_then(|process| process.pid()),
             containment: process.map(|process| process.containment().as_str()),
             running_since: current.and_then(|current| current.running_since),
+            usage: running.and_then(|current| current.usage.clone()),
             next_start_at: self.next_start_at(),
             starts: self.life.starts,
             crashes: self.crashes,
@@ -69,30 +70,32 @@ impl Actor {
     /// What waits for grants can be granted also while the version before it runs.
     fn allowed_actions(&self) -> Vec<&'static str> {
         let mut actions = self.life.allowed_actions();
-        if self.waiting.is_some() && !actions.contains(&"grant") {
+        let Some(waiting) = &self.waiting else { return actions };
+        if !actions.contains(&"grant") {
             actions.push("grant");
+        }
+        if !waiting.settings.is_empty() {
+            actions.retain(|action| *action != "grant");
+            actions.push("configure");
         }
         actions
     }
 
     fn reason(&self, state: PluginState) -> Option<String> {
-        if let Some((version, missing)) = &self.waiting
-            && !missing.is_empty()
+        if let Some(Waiting { version, wishes: missing, settings }) = &self.waiting
+            && !(missing.is_empty() && settings.is_empty())
         {
-            let what: Vec<String> = missing.iter().map(ToString::to_string).collect();
             let begin = if self.version.is_some() {
                 format!("version {} of its file waits; the one before it stays. It", version.manifest.version)
             } else {
                 "it".to_owned()
             };
+            if !settings.is_empty() {
+                return Some(format!("{begin} {}", self.settings_reason(settings)));
+            }
+            let what: Vec<String> = missing.iter().map(ToString::to_string).collect();
             let (name, what) = (&self.name, what.join(", "));
-            let no_database = missing.iter().any(|wish| wish.kind == "database");
-            let hint = if no_database {
-                " (this host has no databases to give: it would run without one)"
-            } else {
-                ""
-            };
-            return Some(format!("{begin} asks for {what}; `temps plugin grant {name}` allows it{hint}"));
+            return Some(format!("{begin} asks for {what}; `temps plugin grant {name}` allows it"));
         }
         if self.note.is_some() {
             return self.note.clone();
@@ -105,11 +108,23 @@ impl Actor {
                 cause.unwrap_or("unknown"),
                 self.name
             )),
+            PluginState::Running if self.is_out_of_reach() => Some(
+                "it has no channel, so its settings do not reach it; see \"config\" in the protocol".into(),
+            ),
             PluginState::Disabled => {
                 Some(format!("turned off; `temps plugin enable {}` turns it on", self.name))
             }
             _ => None,
         }
+    }
+
+    /// Whether it declares settings and has no way to get them.
+    fn is_out_of_reach(&self) -> bool {
+        let declares =
+            |schema: &serde_json::Value| schema["properties"].as_object().is_some_and(|it| !it.is_empty());
+        let declared = self.version.as_ref().and_then(|version| version.manifest.config.as_ref());
+        let channel = self.current.as_ref().and_then(|current| current.channel);
+        channel == Some("none") && declared.is_some_and(declares)
     }
 
     fn next_start_at(&self) -> Option<DateTime<Utc>> {
@@ -137,6 +152,7 @@ impl PluginSnapshot {
             pid: None,
             containment: None,
             running_since: None,
+            usage: None,
             next_start_at: None,
             starts: 0,
             crashes: 0,

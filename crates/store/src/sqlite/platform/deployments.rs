@@ -62,6 +62,16 @@ pub(super) fn probed(conn: &Connection, after: i32, limit: u32) -> Result<Vec<De
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+pub(super) fn unfinished_of(
+    conn: &Connection,
+    environment_id: i32,
+) -> Result<Vec<DeploymentRecord>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE d.environment_id = ?1 AND d.finished_at IS NULL ORDER BY d.id");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map([environment_id], deployment)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 pub(super) fn insert(tx: &WriteTx<'_>, mut record: DeploymentRecord) -> Result<DeploymentRecord, StoreError> {
     let info = &record.info;
     let sql = "INSERT INTO deployments

@@ -80,6 +80,10 @@ impl PlatformTx for WriteTx<'_> {
         deployments::by_external_id(self, project_id, external_id)
     }
 
+    fn unfinished_deployments_of(&self, environment_id: i32) -> Result<Vec<DeploymentRecord>, StoreError> {
+        deployments::unfinished_of(self, environment_id)
+    }
+
     fn insert_deployment(&self, record: DeploymentRecord) -> Result<DeploymentRecord, StoreError> {
         projects::note_deployment(self, record.info.project_id, record.info.created_at)?;
         deployments::insert(self, record)

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::Plugin;
+use crate::acks::{self, Confirmation};
 use crate::http::Request;
 
 /// Frames that may wait to be sent.
@@ -100,6 +101,10 @@ async fn converse(
     mut socket: WebSocketStream<UnixStream>,
     mut frames: mpsc::Receiver<Outgoing>,
 ) {
+    let pause = plugin.sin(|sin| match sin {
+        Sin::ReadsSlowly { per_frame_ms } => Some(Duration::from_millis(*per_frame_ms)),
+        _ => None,
+    });
     loop {
         let sent = tokio::select! {
             frame = frames.recv() => match frame {
@@ -108,10 +113,14 @@ async fn converse(
                 None => return,
             },
             message = socket.next() => match message {
-                Some(Ok(Message::Text(text))) => match take_frame(plugin, &text) {
-                    Some(reply) => socket.send(Message::text(reply)).await,
-                    None => Ok(()),
-                },
+                Some(Ok(Message::Text(text))) => {
+                    let taken = take_frame(plugin, &text).unwrap_or_default();
+                    let sent = acks::confirm(plugin, &mut socket, taken).await;
+                    if let Some(pause) = pause {
+                        tokio::time::sleep(pause).await;
+                    }
+                    sent
+                }
                 Some(Ok(_)) => Ok(()),
                 Some(Err(_)) | None => return,
             },
@@ -122,8 +131,8 @@ async fn converse(
     }
 }
 
-/// Takes in one frame of the host; returns the frame that answers it, if one does.
-fn take_frame(plugin: &Plugin, text: &str) -> Option<String> {
+/// Takes in one frame of the host; returns how it is to be confirmed, if it is an event.
+fn take_frame(plugin: &Plugin, text: &str) -> Option<Confirmation> {
     let frame: Value = serde_json::from_str(text).ok()?;
     match frame["type"].as_str()? {
         "response" => {
@@ -138,8 +147,12 @@ fn take_frame(plugin: &Plugin, text: &str) -> Option<String> {
             None
         }
         "event" => {
-            plugin.record_event(&frame["event"]).ok()?;
-            acknowledge(plugin, &frame["event"]["id"])
+            let event = &frame["event"];
+            let confirmation = acks::decide(plugin, event);
+            if !confirmation.is_fatal() {
+                plugin.record_event(event).ok()?;
+            }
+            Some(confirmation)
         }
         _ => None,
     }
@@ -151,20 +164,6 @@ fn keep(plugin: &Plugin, answers: &BTreeMap<String, u64>) {
     if total <= 10 || total.is_multiple_of(100) {
         let _ = std::fs::write(plugin.data_dir.join("answers.json"), json!(answers).to_string());
     }
-}
-
-fn acknowledge(plugin: &Plugin, id: &Value) -> Option<String> {
-    let announced = plugin.order.ready.get("features").and_then(Value::as_array)?.contains(&json!("ack"));
-    let offered = std::env::var("TEMPS_FEATURES").is_ok_and(|list| list.split(',').any(|word| word == "ack"));
-    if !announced || !offered || plugin.has(&Sin::NeverAcks) {
-        return None;
-    }
-    let ack = if plugin.has(&Sin::AcksWithError) {
-        json!({"type": "ack", "id": id, "status": "error", "error": "told to fail"})
-    } else {
-        json!({"type": "ack", "id": id, "status": "ok"})
-    };
-    Some(ack.to_string())
 }
 
 /// Sends what the sins order. It stops when the channel ends.

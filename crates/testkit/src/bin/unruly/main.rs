@@ -4,6 +4,7 @@
 //! It speaks the protocol by hand and knows neither the host nor an SDK. Whatever happens to it, it ends by itself
 //! after [`LIFETIME`], so that a test that loses one leaves nothing behind for long.
 
+mod acks;
 mod channel;
 mod http;
 mod routes;
@@ -74,10 +75,11 @@ impl Plugin {
             file.write_all(format!("{event}\n").as_bytes())?;
         }
         let fatal = self.sin(|sin| match sin {
-            Sin::CrashOnEvent { event_type } => Some(event["event_type"] == event_type.as_str()),
+            Sin::CrashOnEvent { event_type } if event["event_type"] == event_type.as_str() => Some(()),
+            Sin::CrashOnEventId { id } if event["id"] == id.as_str() => Some(()),
             _ => None,
         });
-        if fatal == Some(true) {
+        if fatal.is_some() {
             std::process::abort();
         }
         Ok(())
