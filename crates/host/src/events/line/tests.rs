@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use temps_store::{AttemptResult, DeliveryRecord, JournalEntry, OpenChange};
 
+use super::ends::{PLUGIN_CRASHED, TELL_AFTER};
 use super::*;
 use crate::events::retries::IN_MEMORY;
 use crate::events::tests::rig::event;
