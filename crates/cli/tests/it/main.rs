@@ -5,5 +5,7 @@ mod commands;
 mod databases;
 mod endings;
 mod plugins;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod serving;
 mod settings;
