@@ -7,7 +7,9 @@ use temps_testkit::daemon::{Daemon, eventually, home_with_hello, temps};
 fn home(server: &Postgres, database: &str, node: &str) -> tempfile::TempDir {
     let home = home_with_hello();
     let settings = format!("database = \"{}\"\nnode = \"{node}\"\n", server.url(database));
-    std::fs::write(home.path().join("temps.toml"), settings).unwrap();
+    let file = home.path().join("temps.toml");
+    std::fs::write(&file, settings).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     home
 }
 
