@@ -10,5 +10,7 @@ mod endings;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod plugins;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod serving;
 mod settings;
