@@ -303,7 +303,7 @@ impl Delivery {
                 }
                 () = ack => {}
                 () = due => {}
-                () = more.wait(), if self.line.has_room() => {}
+                () = more.wait(), if self.line.wants_more() => {}
                 _ = reached.changed(), if matches!(more, More::WhenPublished) => {}
             }
         }
@@ -336,7 +336,7 @@ impl Delivery {
 
     /// Takes a page of the journal into the line, if there is room and a page.
     async fn refill(&mut self, link: &Link) -> More {
-        if self.line.place() >= *self.reached.borrow_and_update() || !self.line.has_room() {
+        if self.line.place() >= *self.reached.borrow_and_update() || !self.line.wants_more() {
             return More::WhenPublished;
         }
         match self.try_refill(link).await {

@@ -499,6 +499,20 @@ fn a_line_takes_no_more_than_its_bounds() {
 }
 
 #[test]
+fn a_full_line_looks_at_the_journal_again_only_once_there_is_room_for_many() {
+    let mut bench = Bench::new(Mode::Read);
+    while bench.line.wants_more() {
+        bench.publish(true);
+    }
+    let room = MAX_EVENTS - bench.published as usize;
+    assert!(bench.line.has_room() && room > 1_000, "{room}");
+    while bench.line.has_room() {
+        bench.publish(true);
+    }
+    assert!(!bench.line.wants_more());
+}
+
+#[test]
 fn posts_go_one_by_one_and_a_failing_one_holds_up_nobody() {
     let mut bench = Bench::new(Mode::Post);
     (0..3).for_each(|_| bench.publish(true));
