@@ -39,6 +39,8 @@ def _response(text: str) -> Any:
         meaning["result"] = frame.result
     else:
         meaning["error"] = {"code": frame.error.code, "message": frame.error.message}
+        if frame.error.revision is not None:
+            meaning["error"]["revision"] = frame.error.revision
     return meaning
 
 
@@ -84,14 +86,26 @@ READERS: dict[str, Callable[[str], Any]] = {
 # Frames that only a plugin sends, and parameters that only a host reads: here they are written, not read.
 WRITTEN = {"Request", "Ack", "MethodParams"}
 
+# Messages of features that this package does not announce, and payloads, which it hands on as they are.
+NOT_READ = {
+    *("Configuration", "KvEntry", "KvPage", "KvParams"),
+    *("DeploymentCreated", "DeploymentReady", "DeploymentSucceeded", "DeploymentFailed", "DeploymentCancelled"),
+    *("ProjectSubject", "EnvironmentSubject"),
+}
+
+
+def is_of_a_feature_that_is_not_announced(kind: str, vector: dict[str, Any]) -> bool:
+    value = vector.get("input")
+    return kind == "HostFrame" and isinstance(value, dict) and value.get("type") == "config"
+
 
 class Vectors(unittest.TestCase):
     def test_every_kind_of_vector_has_a_reader_or_is_only_written(self) -> None:
-        self.assertEqual({kind for kind, *_ in vectors()} - set(READERS) - WRITTEN, set())
+        self.assertEqual({kind for kind, *_ in vectors()} - set(READERS) - WRITTEN - NOT_READ, set())
 
     def test_every_valid_vector_is_read_as_it_is_meant(self) -> None:
         for kind, valid, case, vector in vectors():
-            if not valid or kind not in READERS:
+            if not valid or kind not in READERS or is_of_a_feature_that_is_not_announced(kind, vector):
                 continue
             with self.subTest(f"{kind}/{case}"):
                 meaning = READERS[kind](wire(vector))

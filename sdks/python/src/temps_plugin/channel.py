@@ -37,17 +37,23 @@ ERROR_CODES = (
     "not_found",
     "busy",
     "timeout",
+    "conflict",
+    "quota_exceeded",
     "internal",
 )
 
 
 class ChannelError(Exception):
-    """The host did not answer with a result. ``code`` is for programs, ``message`` for people."""
+    """The host did not answer with a result. ``code`` is for programs, ``message`` for people.
 
-    def __init__(self, code: str, message: str) -> None:
+    ``revision`` comes with ``conflict``: the revision that the entry has by now.
+    """
+
+    def __init__(self, code: str, message: str, revision: Optional[int] = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code if code in ERROR_CODES else "internal"
         self.message = message
+        self.revision = revision
 
 
 class ChannelLost(ChannelError):
@@ -78,7 +84,9 @@ class Response:
         if error is None:
             return cls(id=fields.raw("id"), result=fields.raw("result"))
         words = Fields(error, "error")
-        return cls(id=fields.raw("id"), error=ChannelError(words.text("code"), words.text("message")))
+        revision = error.get("revision")
+        known = revision if isinstance(revision, int) and not isinstance(revision, bool) else None
+        return cls(id=fields.raw("id"), error=ChannelError(words.text("code"), words.text("message"), known))
 
 
 def read_frame(text: str) -> object:

@@ -286,8 +286,6 @@ def _check_identity(manifest: PluginManifest, problems: _Problems) -> None:
     if manifest.api_version is not None:
         if not _API_VERSION.fullmatch(manifest.api_version):
             problems.add("api_version", f'{manifest.api_version!r:.40} is not a version like "1.0"')
-        elif int(manifest.api_version.split(".")[0]) > int(API_VERSION.split(".")[0]):
-            problems.add("api_version", f"this package speaks protocol {API_VERSION}, not {manifest.api_version}")
 
 
 def _check_paths(manifest: PluginManifest, problems: _Problems) -> None:
