@@ -93,39 +93,39 @@ impl Access {
     /// Who sent a request with these headers; `None` for a caller that is not signed in.
     ///
     /// One of our tokens decides alone, good or not. Otherwise the session cookie does.
-    pub async fn identify(&self, headers: &HeaderMap) -> Option<Identity> {
-        match bearer(headers) {
-            Some(secret) => self.by_token(secret).await,
-            None => self.by_session(session_cookie(headers)?).await,
+    ///
+    /// # Errors
+    /// What the store says. Nobody is signed in then, and nobody is told that a good token is bad.
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Option<Identity>, StoreError> {
+        match (bearer(headers), session_cookie(headers)) {
+            (Some(secret), _) => self.by_token(secret).await,
+            (None, Some(secret)) => self.by_session(secret).await,
+            (None, None) => Ok(None),
         }
     }
 
-    async fn by_token(&self, secret: &str) -> Option<Identity> {
+    async fn by_token(&self, secret: &str) -> Result<Option<Identity>, StoreError> {
         let now = Utc::now();
-        let token = self.found(self.store.token_by_hash(hash_of(secret)).await)?;
-        if token.expires_at.is_some_and(|end| end <= now) {
-            return None;
-        }
+        let known = self.store.token_by_hash(hash_of(secret)).await?;
+        let Some(token) = known.filter(|token| token.expires_at.is_none_or(|end| end > now)) else {
+            return Ok(None);
+        };
         if token.last_used_at.is_none_or(|used| now - used >= LAST_USED_PRECISION)
             && let Err(error) = self.store.touch_token(token.id, now).await
         {
             tracing::warn!(%error, token = token.id, "a token's last use was not noted");
         }
         let role = if token.admin { Role::Admin } else { Role::Viewer };
-        Some(Identity { id: format!("token:{}", token.id), name: token.name, role })
+        Ok(Some(Identity { id: format!("token:{}", token.id), name: token.name, role }))
     }
 
-    async fn by_session(&self, secret: &str) -> Option<Identity> {
-        let id = self.found(self.store.session(hash_of(secret), Utc::now()).await)?;
-        Some(Identity { id: format!("session:{id}"), name: "browser".to_owned(), role: Role::Admin })
-    }
-
-    /// A store that fails signs nobody in.
-    fn found<T>(&self, result: Result<Option<T>, StoreError>) -> Option<T> {
-        result.unwrap_or_else(|error| {
-            tracing::error!(%error, "a caller could not be looked up and was refused");
-            None
-        })
+    async fn by_session(&self, secret: &str) -> Result<Option<Identity>, StoreError> {
+        let id = self.store.session(hash_of(secret), Utc::now()).await?;
+        Ok(id.map(|id| Identity {
+            id: format!("session:{id}"),
+            name: "browser".to_owned(),
+            role: Role::Admin,
+        }))
     }
 
     /// Makes an API token. Returns it with its secret, which is not kept.

@@ -49,6 +49,12 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
     }
 
+    /// The database is away for a while; where it is and what it said goes to the log, not to the caller.
+    fn unavailable(error: &StoreError, detail: &str) -> Self {
+        tracing::warn!(%error, "a request found no database");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", detail)
+    }
+
     /// Something failed on our side; the words go to the log, not to the caller.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request failed inside");
@@ -80,6 +86,17 @@ impl From<StoreError> for Failure {
             StoreError::Closed => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is being stopped")
             }
+            StoreError::NodeTaken { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "node_taken", error.to_string())
+            }
+            StoreError::Unreachable { .. } => Self::unavailable(
+                &error,
+                "the database cannot be reached now, and nothing was done; try again, the daemon's log says why",
+            ),
+            StoreError::Lost { .. } => Self::unavailable(
+                &error,
+                "the connection to the database broke, and whether this was done is not known; do it again",
+            ),
             other => Self::internal(&other),
         }
     }

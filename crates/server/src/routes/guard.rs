@@ -64,7 +64,11 @@ pub(crate) async fn own_hosts(State(app): State<App>, request: Request, next: Ne
 /// Lets callers pass who may, and tells the handler who they are.
 pub(crate) async fn signed_in(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let needed = needed(request.method(), request.uri().path(), app.config().metrics_public);
-    let identity = app.access().identify(request.headers()).await;
+    let identity = match app.access().identify(request.headers()).await {
+        Ok(identity) => identity,
+        Err(_) if needed == Needed::Nobody => None,
+        Err(error) => return Failure::from(error).into_response(),
+    };
     let role = identity.as_ref().map(|identity| identity.role);
     match (needed, role) {
         (Needed::Nobody, _) | (Needed::Viewer, Some(_)) | (Needed::Admin, Some(Role::Admin)) => {}
