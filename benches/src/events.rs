@@ -19,21 +19,23 @@ const PUBLISHERS: usize = 64;
 pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     let mut figures = Vec::new();
     for (plugins, events) in [(1, BURST), (10, BURST), (100, 3_000)] {
-        figures.push(push(plugins, events).await?);
+        for name in ["bench", "plain"] {
+            figures.push(push(name, plugins, events).await?);
+        }
     }
     Ok(figures)
 }
 
-async fn push(plugins: usize, events: usize) -> Outcome<Figure> {
+async fn push(name: &str, plugins: usize, events: usize) -> Outcome<Figure> {
     let rig = Rig::start().await?;
-    rig.drop_plugins(plugins)?;
+    rig.drop_plugins_named(name, plugins)?;
     rig.running(plugins).await?;
     let begin = Instant::now();
     let waiting: Vec<_> = (0..plugins)
         .map(|index| {
             let path = format!("/wait?count={events}");
             let rig = &rig;
-            async move { rig.get(&format!("bench-{index}"), &path).await }
+            async move { rig.get(&format!("{name}-{index}"), &path).await }
         })
         .collect();
     let (published, received) = tokio::join!(publish(&rig, PUBLISHERS, events), all(waiting));
@@ -44,7 +46,8 @@ async fn push(plugins: usize, events: usize) -> Outcome<Figure> {
     line.push(b'\n');
     let floor = floor::fan_out(rig.directory.path(), plugins, &line, events).await?;
     rig.host.shutdown().await;
-    let name = format!("events journalled and delivered to {plugins} plugin(s)");
+    let acks = if name == "plain" { "without acks" } else { "with acks" };
+    let name = format!("events journalled and delivered to {plugins} plugin(s) {acks}");
     Ok(Figure::new(
         &name,
         "deliveries/s",

@@ -54,11 +54,16 @@ impl Rig {
 
     /// Drops `count` copies of the bench plugin into the plugins directory, named `bench-0` and so on.
     pub(crate) fn drop_plugins(&self, count: usize) -> Outcome<()> {
+        self.drop_plugins_named("bench", count)
+    }
+
+    /// The same with other names. Those that begin with `plain` know nothing of acks.
+    pub(crate) fn drop_plugins_named(&self, name: &str, count: usize) -> Outcome<()> {
         let plugins = self.directory.path().join("plugins");
         for index in 0..count {
-            let hidden = plugins.join(format!(".bench-{index}"));
-            copy_named(&bench_plugin()?, &hidden, &format!("bench-{index}"))?;
-            std::fs::rename(&hidden, plugins.join(format!("bench-{index}")))?;
+            let hidden = plugins.join(format!(".{name}-{index}"));
+            copy_named(&bench_plugin()?, &hidden, &format!("{name}-{index}"))?;
+            std::fs::rename(&hidden, plugins.join(format!("{name}-{index}")))?;
         }
         Ok(())
     }

@@ -76,6 +76,13 @@ impl Flow {
         self.confirmed() >= self.wanted
     }
 
+    /// How often publishers were told this.
+    #[must_use]
+    pub fn refused(&self, what: &str) -> u64 {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.refusals.get(what).copied().unwrap_or(0)
+    }
+
     /// What was written down.
     #[must_use]
     pub fn written(&self) -> Written {

@@ -31,6 +31,12 @@ const QUIET: Duration = Duration::from_secs(12);
 /// How long a line may make no progress before the run gives up on it and judges what there is.
 const STUCK: Duration = Duration::from_secs(120);
 
+/// What the daemon says to a publisher when its disk is full.
+const DISK_FULL: &str = "507 disk_full";
+
+/// How much longer a full disk stays for a publish to meet it.
+const MEETS_WITHIN: Duration = Duration::from_secs(10);
+
 /// Time between two reports on how far a run is.
 const PROGRESS: Duration = Duration::from_secs(10);
 
@@ -182,9 +188,12 @@ impl<'a> Run<'a> {
             }
             Fault::FillDisk(hold) => {
                 self.stage.fill_disk()?;
-                self.hold(hold)?;
+                let refused = self.hold_until_refused(hold);
                 self.stage.free_disk();
-                "disk filled"
+                match refused? {
+                    true => "disk filled",
+                    false => "disk filled, which no publish met",
+                }
             }
             Fault::KillConnections => {
                 let server = self.stage.server.as_ref().ok_or("there is no database server")?;
@@ -209,11 +218,19 @@ impl<'a> Run<'a> {
         (self.settings.events / AHEAD_SHARE).clamp(1, AHEAD)
     }
 
-    /// Lets a fault last, while publishers go on.
-    fn hold(&mut self, hold: Duration) -> Result<(), String> {
-        self.flow.allow(self.flow.confirmed() + self.ahead());
-        std::thread::sleep(hold);
-        self.stage.check_daemon()
+    /// Lets a full disk last at least so long, while publishers go on, and until it has refused one of them: a database has some
+    /// room of its own. Returns whether it did.
+    fn hold_until_refused(&mut self, hold: Duration) -> Result<bool, String> {
+        let (before, begin) = (self.flow.refused(DISK_FULL), Instant::now());
+        while begin.elapsed() < hold || self.flow.refused(DISK_FULL) == before {
+            if begin.elapsed() > hold + MEETS_WITHIN || self.flow.is_over() {
+                break;
+            }
+            self.flow.allow(self.flow.confirmed() + self.ahead());
+            self.stage.check_daemon()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(self.flow.refused(DISK_FULL) > before)
     }
 
     fn kill_plugin(&mut self, index: usize, stopped_for: Duration) -> Result<(), String> {
