@@ -25,8 +25,9 @@ use link::{how, is_over, mode_of, next_link, replaced, wanted};
 use pausing::HOST;
 
 use super::account::{Account, DeliveryStatus};
+use super::adapted::adapted;
 use super::flight::{self, Flight, Landed};
-use super::journal::Journal;
+use super::journal::{Entry, Journal};
 use super::line::{Line, Mode, Now};
 use super::order::Ordered;
 use super::recorder::Note;
@@ -37,6 +38,7 @@ use crate::audit::Audit;
 use crate::metrics::Metrics;
 use crate::plugin::{Ended, Link};
 use crate::registry::PluginHandle;
+use crate::versions::{ApiVersions, major_of};
 
 /// Events that are looked at before anything else gets its turn.
 const PAGE: usize = 256;
@@ -63,6 +65,7 @@ pub(super) struct Tools {
     pub(super) audit: Audit,
     /// How long a plugin without acks must live after it read an event.
     pub(super) survive: Duration,
+    pub(super) versions: Arc<ApiVersions>,
     pub(super) stop: CancellationToken,
 }
 
@@ -300,7 +303,7 @@ impl Delivery {
                 }
                 () = ack => {}
                 () = due => {}
-                () = more.wait(), if self.line.has_room() => {}
+                () = more.wait(), if self.line.wants_more() => {}
                 _ = reached.changed(), if matches!(more, More::WhenPublished) => {}
             }
         }
@@ -333,7 +336,7 @@ impl Delivery {
 
     /// Takes a page of the journal into the line, if there is room and a page.
     async fn refill(&mut self, link: &Link) -> More {
-        if self.line.place() >= *self.reached.borrow_and_update() || !self.line.has_room() {
+        if self.line.place() >= *self.reached.borrow_and_update() || !self.line.wants_more() {
             return More::WhenPublished;
         }
         match self.try_refill(link).await {
@@ -355,11 +358,12 @@ impl Delivery {
             let history = store.delivery_history(&self.name, place, last.seq).await?;
             known = history.into_iter().map(|known| (known.seq, known)).collect();
         }
+        let versions = Arc::clone(&self.tools.versions);
         for entry in page {
             if !self.line.has_room() {
                 break;
             }
-            self.line.take(&entry, wanted(link, &self.handle, &entry), known.remove(&entry.seq));
+            self.line.take(&entry, wanted(link, &self.handle, &versions, &entry), known.remove(&entry.seq));
         }
         failpoint!("delivery.taken");
         Ok(More::Now)
@@ -413,7 +417,7 @@ impl Delivery {
         if most == 0 {
             return None;
         }
-        let batch = self.line.next_batch(mode, most, Now::read(), |entry| wanted(link, &self.handle, entry));
+        let batch = self.next_batch(link, mode, most);
         if batch.is_empty() {
             return None;
         }
@@ -427,6 +431,29 @@ impl Delivery {
             (_, Some(channel)) => flight::send(channel, &batch),
             (_, None) => flight::post_one(link.clone(), batch[0].clone()),
         })
+    }
+
+    /// The next events to send, in the form of the plugin's version. One that has none there has failed.
+    fn next_batch(&mut self, link: &Link, mode: Mode, most: usize) -> Vec<Arc<Entry>> {
+        let versions = Arc::clone(&self.tools.versions);
+        let major = major_of(&link.manifest);
+        loop {
+            let wants = |entry: &Arc<Entry>| wanted(link, &self.handle, &versions, entry);
+            let picked = self.line.next_batch(mode, most, Now::read(), wants);
+            let nothing_left = picked.is_empty();
+            let mut batch = Vec::with_capacity(picked.len());
+            for entry in picked {
+                match adapted(&versions, &entry, major) {
+                    Ok(entry) => batch.push(entry),
+                    Err(error) => {
+                        self.line.acked(&entry.id, Err(shortened(error.to_string())), Now::read());
+                    }
+                }
+            }
+            if nothing_left || !batch.is_empty() {
+                return batch;
+            }
+        }
     }
 
     /// When something is due that only time brings.

@@ -196,6 +196,14 @@ impl Line {
         self.sent.iter().any(|sent| sent.item.entry.seq == seq)
     }
 
+    /// Whether the journal is worth another look: there is room for many events. A line that is kept full would otherwise cost
+    /// a page of the journal for each event that leaves it.
+    pub(super) fn wants_more(&self) -> bool {
+        self.waiting.len() + self.sent.len() <= MAX_EVENTS / 4 * 3
+            && self.bytes <= MAX_BYTES / 4 * 3
+            && self.strict.as_ref().is_none_or(Strict::has_room)
+    }
+
     /// Whether another event may be taken in.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() + self.sent.len() < MAX_EVENTS

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use temps_protocol::Feature;
 use tokio::sync::watch;
 
+use super::super::adapted::adapted;
 use super::super::filter;
 use super::super::journal::Entry;
 use super::super::line::Mode;
 use crate::channel::ChannelHandle;
 use crate::plugin::{Ended, Link};
 use crate::registry::PluginHandle;
+use crate::versions::{ApiVersions, major_of};
 
 /// How this run of a plugin gets its events.
 pub(super) fn mode_of(link: &Link) -> Mode {
@@ -22,7 +24,7 @@ pub(super) fn mode_of(link: &Link) -> Mode {
 }
 
 /// Whether the plugin asked for an event, may receive its type, and may see its project.
-pub(super) fn wanted(link: &Link, handle: &PluginHandle, entry: &Entry) -> bool {
+pub(super) fn wanted(link: &Link, handle: &PluginHandle, versions: &ApiVersions, entry: &Arc<Entry>) -> bool {
     let asked = link
         .manifest
         .events
@@ -36,7 +38,12 @@ pub(super) fn wanted(link: &Link, handle: &PluginHandle, entry: &Entry) -> bool 
         grants.allows_event(&entry.event_type)
             && entry.project_id.is_none_or(|project| grants.allows_project(project))
     };
-    granted && filter::passes(&link.manifest.filters, entry)
+    if !granted || link.manifest.filters.is_empty() {
+        return granted;
+    }
+    // The manifest's filters speak of the form that the plugin knows. An event without one is to fail where it is seen.
+    adapted(versions, entry, major_of(&link.manifest))
+        .map_or(true, |entry| filter::passes(&link.manifest.filters, &entry))
 }
 
 /// Waits for a link that takes work. `None` when the plugin is gone.

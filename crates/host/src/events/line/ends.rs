@@ -65,7 +65,7 @@ impl Line {
             && read_at + self.survive <= now.instant
         {
             let Some(sent) = self.sent.pop_front() else { return };
-            self.settled(sent, now, read_at, "read, and lived on".into());
+            self.settled(&sent, now, read_at, "read, and lived on".into());
         }
     }
 
@@ -111,7 +111,7 @@ impl Line {
         match outcome {
             Ok(()) => {
                 let Some(sent) = self.sent.remove(index) else { return false };
-                self.settled(sent, now, now.instant, "acked".into());
+                self.settled(&sent, now, now.instant, "acked".into());
             }
             Err(reason) => self.failed(index, now, reason, Failure::Refused),
         }
@@ -133,7 +133,7 @@ impl Line {
     /// The plugin answered the post with success.
     pub(in crate::events) fn posted(&mut self, now: Now, answer: String) {
         if let Some(sent) = self.sent.pop_front() {
-            self.settled(sent, now, now.instant, answer.into());
+            self.settled(&sent, now, now.instant, answer.into());
         }
     }
 
@@ -144,7 +144,7 @@ impl Line {
         }
     }
 
-    fn settled(&mut self, sent: Sent, now: Now, proven: Instant, answer: Cow<'static, str>) {
+    fn settled(&mut self, sent: &Sent, now: Now, proven: Instant, answer: Cow<'static, str>) {
         let latency = proven.saturating_duration_since(sent.at.instant);
         let has_row = sent.beside || sent.item.tries.row;
         self.outcomes.push(Outcome::settled(
@@ -157,7 +157,7 @@ impl Line {
             has_row,
         ));
         self.crashed_in_a_row = 0;
-        self.left_flight(&sent);
+        self.left_flight(sent);
         if sent.beside {
             self.came_to_an_end(sent.item.entry.project_id);
         }

@@ -25,7 +25,7 @@ impl Line {
         mode: Mode,
         most: usize,
         now: Now,
-        wants: impl Fn(&Entry) -> bool,
+        wants: impl Fn(&Arc<Entry>) -> bool,
     ) -> Vec<Arc<Entry>> {
         let most = most.min(self.room(mode));
         let mut batch: Vec<Arc<Entry>> = Vec::new();
@@ -72,7 +72,7 @@ impl Line {
         mode: Mode,
         now: Now,
         left: usize,
-        wants: impl Fn(&Entry) -> bool,
+        wants: impl Fn(&Arc<Entry>) -> bool,
     ) -> Option<(Item, bool)> {
         for beside in [!self.beside_last, self.beside_last] {
             let picked = match beside {
@@ -88,7 +88,13 @@ impl Line {
         None
     }
 
-    fn pick_beside(&mut self, mode: Mode, now: Now, left: usize, wants: impl Fn(&Entry) -> bool) -> Pick {
+    fn pick_beside(
+        &mut self,
+        mode: Mode,
+        now: Now,
+        left: usize,
+        wants: impl Fn(&Arc<Entry>) -> bool,
+    ) -> Pick {
         loop {
             let busy = |group: Group| mode != Mode::Read && self.is_busy(group);
             let Some(retry) = self.beside.next_due(now.instant, |item| !busy(item.entry.project_id)) else {
@@ -107,7 +113,7 @@ impl Line {
         }
     }
 
-    fn pick_first(&mut self, mode: Mode, left: usize, wants: impl Fn(&Entry) -> bool) -> Pick {
+    fn pick_first(&mut self, mode: Mode, left: usize, wants: impl Fn(&Arc<Entry>) -> bool) -> Pick {
         let mut at = 0;
         while let Some(item) = self.waiting.get(at) {
             let group = item.entry.project_id;
