@@ -26,6 +26,7 @@ use crate::plugin::state::DRAIN_TIME;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
+use crate::versions::{ApiVersionView, ApiVersions, major_of};
 
 pub use crate::operate::OperateError;
 
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) databases: Databases,
     pub(crate) log_files: LogFiles,
     pub(crate) shutdown: Shutdown,
+    pub(crate) versions: Arc<ApiVersions>,
 }
 
 impl Shared {
@@ -85,6 +87,7 @@ pub struct PluginHostBuilder {
     config: Option<HostConfig>,
     platform: Option<Arc<dyn Platform>>,
     store: Option<Arc<dyn HostStore>>,
+    versions: ApiVersions,
 }
 
 /// Why a host could not be built.
@@ -158,6 +161,14 @@ impl PluginHostBuilder {
         self
     }
 
+    /// Sets the major versions that the platform's events have, with adapters to the older ones. Without it, events have the
+    /// protocol's one version.
+    #[must_use]
+    pub fn api_versions(mut self, versions: ApiVersions) -> Self {
+        self.versions = versions;
+        self
+    }
+
     /// Checks the places and the launcher, starts the host, and begins to take up plugins. A bad plugin never keeps it from starting.
     ///
     /// # Errors
@@ -168,6 +179,8 @@ impl PluginHostBuilder {
         let store = self.store.ok_or(BuildError::Missing("a store"))?;
         let config = absolute(config)?;
         config.check().map_err(BuildError::Unusable)?;
+        self.versions.check().map_err(BuildError::Unusable)?;
+        let versions = Arc::new(self.versions);
         let databases = Databases::new(&config.databases).map_err(BuildError::Unusable)?;
         // The launcher first: an executable that is none was started once, and must not find the places taken.
         let launcher = Launcher::prepare(config.launcher.as_deref()).await?;
@@ -192,13 +205,14 @@ impl PluginHostBuilder {
             databases,
             log_files: LogFiles::start(),
             shutdown: Shutdown::default(),
+            versions: Arc::clone(&versions),
         };
         shared.audit.record("host.started", None, "host", json!({"version": env!("CARGO_PKG_VERSION")}));
         shared.tell_what_is_wrong_with_the_trail().await;
         let heads = shared.shutdown.told();
         tokio::spawn(trail.write_heads(heads));
         shared.shutdown.spawn(crate::storage::sweep(Arc::clone(&store), shared.shutdown.told()));
-        let events = Events::start(store, registry.clone(), metrics.clone(), audit);
+        let events = Events::start(store, registry.clone(), metrics.clone(), audit, versions);
         let proxy = Proxy::new(registry, platform, metrics);
         let intake = Intake::start(&shared).await?;
         Ok(PluginHost { shared, intake, events, proxy })
@@ -268,6 +282,16 @@ impl PluginHost {
         let needs_one = handle.view.borrow().manifest.as_ref().is_some_and(|manifest| manifest.requires_db);
         let engine = handle.grants.borrow().database.filter(|_| needs_one)?;
         Some(self.shared.databases.view(name, engine, &self.shared.places.data_path(name)))
+    }
+
+    /// The major version of events that a plugin was written for; `None` while its manifest is not known.
+    #[must_use]
+    pub fn api_version(&self, name: &str) -> Option<ApiVersionView> {
+        let handle = self.shared.registry.get(name)?;
+        let manifest = handle.view.borrow().manifest.clone()?;
+        let major = major_of(&manifest);
+        let deprecated = self.shared.versions.deprecation(major).map(str::to_owned);
+        Some(ApiVersionView { major, newest: self.shared.versions.newest(), deprecated })
     }
 
     /// Whether every task of the host still works. If not, a bug ended one of them, and the log has its panic.

@@ -22,6 +22,7 @@ use crate::plugin::handshake::{Dialect, Excuse, Patience, ReadError};
 use crate::plugin::logs::PluginLog;
 use crate::plugin::process::{SpawnError, SpawnSpec};
 use crate::secrets::Secret;
+use crate::versions::Unsupported;
 
 /// Inspections at the same time; each is a process, and a machine's start brings many at once.
 const AT_ONCE: usize = 4;
@@ -55,6 +56,9 @@ pub(crate) enum InspectError {
     /// What it declares as its configuration cannot be used.
     #[error(transparent)]
     BadConfig(#[from] SchemaError),
+    /// It was written for a version that this host does not speak.
+    #[error(transparent)]
+    BadVersion(#[from] Unsupported),
     /// There was no place to run it in.
     #[error("there is no place to inspect it in: {0}")]
     Place(std::io::Error),
@@ -128,6 +132,7 @@ impl Inspector {
             return Err(InspectError::BadLimit(bad.value));
         }
         ConfigSchema::of(&manifest)?;
+        shared.versions.accept(&manifest)?;
         let json = serde_json::to_value(&*manifest).unwrap_or_default();
         shared.store.put_inspection(&artifact.hash, json).await?;
         Ok(manifest)
@@ -138,7 +143,11 @@ impl Inspector {
 async fn remembered(shared: &Shared, hash: &str) -> Result<Option<Arc<PluginManifest>>, StoreError> {
     let known = shared.store.inspection(hash).await?;
     let manifest = known.and_then(|json| serde_json::from_value::<PluginManifest>(json).ok());
-    let holds = |manifest: &PluginManifest| manifest.check().is_ok() && ConfigSchema::of(manifest).is_ok();
+    let holds = |manifest: &PluginManifest| {
+        manifest.check().is_ok()
+            && ConfigSchema::of(manifest).is_ok()
+            && shared.versions.accept(manifest).is_ok()
+    };
     Ok(manifest.filter(holds).map(Arc::new))
 }
 

@@ -27,6 +27,7 @@ pub mod secrets;
 pub mod shutdown;
 pub mod storage;
 pub mod usage;
+pub mod versions;
 pub mod wire_ids;
 
 pub use config::HostConfig;
@@ -35,6 +36,7 @@ pub use platform::{Caller, Platform, PlatformError, Role};
 pub use plugin::{PluginSnapshot, PluginState};
 pub use temps_protocol as protocol;
 pub use temps_store as store;
+pub use versions::ApiVersions;
 pub use wire_ids::{EntityKind, WireIds};
 
 /// Becomes the launcher when this process was started as one, and never returns then. Otherwise it does nothing.

@@ -10,8 +10,8 @@ pub use axum::routing::{any, delete, get, patch, post, put};
 pub use axum::{self, Json};
 pub use serde_json::{self, json};
 pub use temps_protocol::{
-    ChannelError, DeploymentInfo, EnvironmentInfo, ErrorCode, NavEntry, NavSection, Ordering, Permissions,
-    PluginEvent, PluginManifest, PluginManifestBuilder, ProjectInfo, Resources,
+    ChannelError, DeploymentInfo, EnvironmentInfo, ErrorCode, NavEntry, NavSection, Ordering, Payload,
+    Permissions, PluginEvent, PluginManifest, PluginManifestBuilder, ProjectInfo, Resources,
 };
 pub use tracing;
 

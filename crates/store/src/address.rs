@@ -71,6 +71,12 @@ impl PostgresUrl {
         &self.0
     }
 
+    /// Whether the URL holds a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.masked() != self.0
+    }
+
     /// The URL without its password, for people.
     #[must_use]
     pub fn masked(&self) -> String {
@@ -147,6 +153,8 @@ mod tests {
         }
         let plain: DatabaseAddress = "postgres://temps@db/temps?sslmode=require".parse().unwrap();
         assert_eq!(plain.to_string(), "postgres://temps@db/temps?sslmode=require");
+        let has_password = |address: &DatabaseAddress| matches!(address, DatabaseAddress::Postgres(url) if url.has_password());
+        assert!(!has_password(&plain) && has_password(&"postgres://temps:hunter2@db/temps".parse().unwrap()));
     }
 
     #[test]

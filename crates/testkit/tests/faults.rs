@@ -1,4 +1,5 @@
 //! Short runs of faults, as `make faults` makes long ones: real daemons, plugins and databases are killed while events flow.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
 
 use std::process::Command;
 

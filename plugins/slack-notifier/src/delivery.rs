@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
-use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::outbox::Outbox;
+use crate::spool::Letter;
 use crate::webhook::{self, Verdict};
 
 /// The time between two posts. Slack takes about one message a second per webhook.
@@ -30,45 +30,45 @@ pub(crate) async fn deliver(outbox: Arc<Outbox>) {
     let mut free_at = Instant::now();
     let mut client: Option<Client> = None;
     loop {
-        let message = outbox.next().await;
+        let letter = outbox.next().await;
         let client = match &client {
             Some(client) => client,
             None => match webhook::client() {
                 Ok(made) => client.insert(made),
                 Err(reason) => {
-                    outbox.put_back(message);
+                    outbox.put_back(letter);
                     outbox.needs_attention(reason);
                     continue;
                 }
             },
         };
-        deliver_one(&outbox, client, message, &mut free_at).await;
+        deliver_one(&outbox, client, letter, &mut free_at).await;
     }
 }
 
 /// Posts one message until it is posted, given up, or put back because nothing may be posted any more.
-async fn deliver_one(outbox: &Outbox, client: &Client, message: Value, free_at: &mut Instant) {
+async fn deliver_one(outbox: &Outbox, client: &Client, letter: Letter, free_at: &mut Instant) {
     let (mut tries, mut waits) = (0, 0);
     loop {
         sleep_until(*free_at).await;
         let Some(url) = outbox.target() else {
-            outbox.put_back(message);
+            outbox.put_back(letter);
             return;
         };
-        let verdict = webhook::post(client, &url, &message).await;
+        let verdict = webhook::post(client, &url, &letter.message).await;
         *free_at = Instant::now() + PACE;
         let (reason, wait) = match verdict {
             Verdict::Posted => {
-                outbox.posted();
+                outbox.posted(&letter);
                 return;
             }
             Verdict::Stop(reason) => {
-                outbox.put_back(message);
+                outbox.put_back(letter);
                 outbox.needs_attention(reason);
                 return;
             }
             Verdict::StopAndDrop(reason) => {
-                outbox.give_up(reason.clone());
+                outbox.give_up(&letter, reason.clone());
                 outbox.needs_attention(reason);
                 return;
             }
@@ -82,7 +82,7 @@ async fn deliver_one(outbox: &Outbox, client: &Client, message: Value, free_at: 
             }
         };
         if tries >= MAX_TRIES || waits >= MAX_WAITS {
-            outbox.give_up(format!("a message was given up: {reason}"));
+            outbox.give_up(&letter, format!("a message was given up: {reason}"));
             return;
         }
         outbox.trouble(reason);

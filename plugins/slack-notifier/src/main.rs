@@ -1,7 +1,7 @@
 //! `slack-notifier`: posts deployments to Slack, the article's example made real.
 //!
-//! An event becomes a message (`message`), waits in a bounded line (`outbox`) and is posted at the pace that Slack
-//! allows (`delivery`), to the webhook that the operator set (`settings`, `routes`). What Slack's answers mean is
+//! An event becomes a message (`message`), waits in a bounded line (`outbox`) that is on disk (`spool`), and is posted at the pace
+//! that Slack allows (`delivery`). It is confirmed to the host once it is on disk. Messages go to the webhook that the operator set (`settings`, `routes`). What Slack's answers mean is
 //! decided in `webhook`. The webhook's address is a secret: it is kept in a private file and never shown again.
 
 mod delivery;
@@ -9,6 +9,7 @@ mod message;
 mod outbox;
 mod routes;
 mod settings;
+mod spool;
 mod webhook;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ impl ExternalPlugin for SlackNotifier {
             // The operator can set everything anew; ending would only hide the reason.
             Err(e) => self.outbox.needs_attention(e.to_string()),
         }
+        self.outbox.open(ctx.data_dir())?;
         ctx.spawn(delivery::deliver(Arc::clone(&self.outbox)));
         Ok(())
     }
@@ -63,9 +65,11 @@ impl ExternalPlugin for SlackNotifier {
             self.outbox.pass_over();
             return Ok(());
         }
+        let Some(payload) = event.payload()? else { return Ok(()) };
         let name = project_name(ctx, &event).await;
-        if let Some(message) = message::of_event(&event, name.as_deref()) {
-            self.outbox.add(message)?;
+        if let Some(message) = message::of_payload(&payload, event.project_id, name.as_deref()) {
+            // From here on the message survives a crash, so the host may forget the event.
+            self.outbox.add(&event.id, message)?;
         }
         Ok(())
     }
@@ -73,7 +77,7 @@ impl ExternalPlugin for SlackNotifier {
     async fn on_shutdown(&self, ctx: &PluginContext) {
         let left = self.outbox.finish().await;
         if left > 0 {
-            ctx.logger().warn(format!("{left} messages were not posted before the end"));
+            ctx.logger().info(format!("{left} messages are kept, and posted after the next start"));
         }
     }
 

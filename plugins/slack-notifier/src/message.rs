@@ -1,7 +1,7 @@
-//! What a message says: Slack's Block Kit from an event. Pure: it knows neither network nor settings.
+//! What a message says: Slack's Block Kit from an event's payload. Pure: it knows neither network nor settings.
 
 use serde_json::{Value, json};
-use temps_plugin_sdk::prelude::PluginEvent;
+use temps_plugin_sdk::prelude::Payload;
 
 /// The events that become messages.
 pub(crate) const EVENT_TYPES: [&str; 5] = [
@@ -26,43 +26,68 @@ const MAX_LINK: usize = 1000;
 const SHORT_SHA: usize = 7;
 
 /// The message for an event, or `None` for a type that makes none. `project` is the project's name, if it is known.
-pub(crate) fn of_event(event: &PluginEvent, project: Option<&str>) -> Option<Value> {
-    let (icon, words) = match event.event_type.as_str() {
-        "deployment.created" => (":rocket:", "is being deployed"),
-        "deployment.ready" => (":eyes:", "answers its health checks"),
-        "deployment.succeeded" => (":white_check_mark:", "is live"),
-        "deployment.failed" => (":x:", "failed to deploy"),
-        "deployment.cancelled" => (":no_entry_sign:", "was not deployed: cancelled"),
-        _ => return None,
-    };
-    let text = |name: &str| event.data.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let project = match project.or_else(|| text("project_name")) {
+pub(crate) fn of_payload(payload: &Payload, project_id: Option<i32>, project: Option<&str>) -> Option<Value> {
+    let told = tell(payload)?;
+    let deployment = payload.deployment()?;
+    let project = match project {
         Some(name) => escape(name, MAX_NAME),
-        None => event.project_id.map_or_else(|| "A project".to_owned(), |id| format!("Project {id}")),
+        None => project_id.map_or_else(|| "A project".to_owned(), |id| format!("Project {id}")),
     };
-    let place =
-        text("environment_name").map(|name| format!(" on {}", escape(name, MAX_NAME))).unwrap_or_default();
-    let headline = format!("{icon} *{project}*{place} {words}");
-    let mut lines = vec![headline];
-    if let Some(url) = text("url") {
-        lines.push(link(url));
-    }
-    if let Some(reason) = text("error_message").filter(|_| event.event_type == "deployment.failed") {
-        lines.push(format!("> {}", escape(&reason.replace(['\n', '\r'], " "), MAX_TEXT)));
-    }
+    let place = said(deployment.environment_name.as_deref())
+        .map(|name| format!(" on {}", escape(name, MAX_NAME)))
+        .unwrap_or_default();
+    let (icon, words) = (told.icon, told.words);
+    let mut lines = vec![format!("{icon} *{project}*{place} {words}")];
+    lines.extend(told.url.map(link));
+    lines.extend(told.reason.map(|why| format!("> {}", escape(&why.replace(['\n', '\r'], " "), MAX_TEXT))));
     let mut details = Vec::new();
-    if let Some(branch) = text("branch") {
-        details.push(format!("Branch {}", escape(branch, MAX_NAME)));
-    }
-    if let Some(sha) = text("commit_sha").filter(|sha| sha.bytes().all(|b| b.is_ascii_hexdigit())) {
-        details.push(format!("Commit {}", &sha[..sha.len().min(SHORT_SHA)]));
-    }
-    if let Some(id) = event.data.get("deployment_id").and_then(Value::as_i64) {
-        details.push(format!("Deployment {id}"));
-    }
+    details.extend(told.branch.map(|branch| format!("Branch {}", escape(branch, MAX_NAME))));
+    let sha = told.commit_sha.filter(|sha| sha.bytes().all(|b| b.is_ascii_hexdigit()));
+    details.extend(sha.map(|sha| format!("Commit {}", &sha[..sha.len().min(SHORT_SHA)])));
+    details.push(format!("Deployment {}", deployment.deployment_id));
     // Shown in notifications, where there are no blocks.
     let fallback = format!("{project}{place} {words}");
     Some(message(&fallback, &lines.join("\n"), &details.join(" · ")))
+}
+
+/// What a deployment's event has to say.
+#[derive(Default)]
+struct Told<'a> {
+    icon: &'static str,
+    words: &'static str,
+    url: Option<&'a str>,
+    branch: Option<&'a str>,
+    commit_sha: Option<&'a str>,
+    reason: Option<&'a str>,
+}
+
+fn tell(payload: &Payload) -> Option<Told<'_>> {
+    let with = |icon, words| Told { icon, words, ..Told::default() };
+    Some(match payload {
+        Payload::DeploymentCreated(it) => Told {
+            branch: said(it.branch.as_deref()),
+            commit_sha: said(it.commit_sha.as_deref()),
+            ..with(":rocket:", "is being deployed")
+        },
+        Payload::DeploymentReady(it) => {
+            Told { url: said(it.url.as_deref()), ..with(":eyes:", "answers its health checks") }
+        }
+        Payload::DeploymentSucceeded(it) => Told {
+            url: said(it.url.as_deref()),
+            commit_sha: said(it.commit_sha.as_deref()),
+            ..with(":white_check_mark:", "is live")
+        },
+        Payload::DeploymentFailed(it) => {
+            Told { reason: said(it.error_message.as_deref()), ..with(":x:", "failed to deploy") }
+        }
+        Payload::DeploymentCancelled(_) => with(":no_entry_sign:", "was not deployed: cancelled"),
+        _ => return None,
+    })
+}
+
+/// An empty text says nothing.
+fn said(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
 }
 
 /// The message that an operator sends to see whether messages arrive.
@@ -115,11 +140,9 @@ fn link(url: &str) -> String {
 mod tests {
     use super::*;
 
-    fn event(event_type: &str, data: &Value) -> PluginEvent {
-        let event = json!({
-            "id": "e", "event_type": event_type, "timestamp": "2026-06-06T12:00:00Z", "project_id": 42, "data": data,
-        });
-        serde_json::from_value(event).unwrap()
+    fn of(event_type: &str, data: &Value, project: Option<&str>) -> Option<Value> {
+        let payload = Payload::read(event_type, data).unwrap()?;
+        of_payload(&payload, Some(42), project)
     }
 
     fn body(message: &Value) -> &str {
@@ -130,7 +153,7 @@ mod tests {
     fn the_articles_event_becomes_a_message_with_its_link() {
         let data =
             json!({"deployment_id": 100, "url": "https://myapp.example.com", "commit_sha": "a1b2c3d4e5"});
-        let message = of_event(&event("deployment.succeeded", &data), Some("my-app")).unwrap();
+        let message = of("deployment.succeeded", &data, Some("my-app")).unwrap();
         assert_eq!(message["text"], "my-app is live");
         assert_eq!(body(&message), ":white_check_mark: *my-app* is live\n<https://myapp.example.com>");
         assert_eq!(message["blocks"][1]["elements"][0]["text"], "Commit a1b2c3d · Deployment 100");
@@ -140,32 +163,33 @@ mod tests {
     fn each_type_says_something_else_and_others_say_nothing() {
         let texts: std::collections::HashSet<String> = EVENT_TYPES
             .iter()
-            .map(|event_type| of_event(&event(event_type, &json!({})), None).unwrap()["text"].to_string())
+            .map(|event_type| of(event_type, &json!({"deployment_id": 1}), None).unwrap()["text"].to_string())
             .collect();
         assert_eq!(texts.len(), EVENT_TYPES.len());
-        assert!(of_event(&event("project.created", &json!({})), None).is_none());
+        assert!(of("project.created", &json!({"project_id": 42, "project_name": "a"}), None).is_none());
     }
 
     #[test]
-    fn without_a_name_the_project_is_known_by_what_the_event_has() {
-        let named =
-            event("deployment.ready", &json!({"project_name": "shop", "environment_name": "production"}));
-        assert_eq!(of_event(&named, None).unwrap()["text"], "shop on production answers its health checks");
-        let unnamed = event("deployment.ready", &json!({}));
-        assert_eq!(of_event(&unnamed, None).unwrap()["text"], "Project 42 answers its health checks");
+    fn without_a_name_the_project_is_known_by_its_number() {
+        let data = json!({"deployment_id": 1, "environment_name": "production"});
+        let text = of("deployment.ready", &data, None).unwrap()["text"].clone();
+        assert_eq!(text, "Project 42 on production answers its health checks");
     }
 
     #[test]
     fn nothing_from_an_event_becomes_a_mention_or_a_link() {
         let data = json!({
-            "environment_name": "<!channel> & <@U1>", "url": "https://a.example/|<!here>", "branch": "<http://evil|main>",
-            "commit_sha": "<!everyone>", "error_message": "line one\nline <two>",
+            "deployment_id": 1, "environment_name": "<!channel> & <@U1>", "url": "https://a.example/|<!here>",
+            "branch": "<http://evil|main>", "commit_sha": "<!everyone>", "error_message": "line one\nline <two>",
         });
-        let message = of_event(&event("deployment.failed", &data), Some("<b>")).unwrap();
-        let texts = message.to_string();
-        assert!(!texts.contains("<!") && !texts.contains("<@") && !texts.contains("<http"), "{texts}");
-        assert!(body(&message).contains("*&lt;b&gt;* on &lt;!channel&gt; &amp; &lt;@U1&gt;"));
-        assert!(body(&message).ends_with("> line one line &lt;two&gt;"));
+        for event_type in EVENT_TYPES {
+            let message = of(event_type, &data, Some("<b>")).unwrap();
+            let texts = message.to_string();
+            assert!(!texts.contains("<!") && !texts.contains("<@") && !texts.contains("<http"), "{texts}");
+            assert!(body(&message).contains("*&lt;b&gt;* on &lt;!channel&gt; &amp; &lt;@U1&gt;"));
+        }
+        let failed = of("deployment.failed", &data, None).unwrap();
+        assert!(body(&failed).ends_with("> line one line &lt;two&gt;"));
     }
 
     #[test]
@@ -174,11 +198,14 @@ mod tests {
         for url in
             [long.clone(), format!("https://{}", "&".repeat(197)), format!("https://{}", "x".repeat(992))]
         {
-            let data = json!({"environment_name": long, "url": url, "error_message": long, "branch": long});
-            let message = of_event(&event("deployment.failed", &data), Some(&long)).unwrap();
-            assert!(body(&message).chars().count() > 2000);
-            for text in [body(&message), message["blocks"][1]["elements"][0]["text"].as_str().unwrap()] {
-                assert!(text.chars().count() <= 3000, "{}", text.chars().count());
+            let data = json!({
+                "deployment_id": 1, "environment_name": long, "url": url, "error_message": long, "branch": long,
+            });
+            for event_type in EVENT_TYPES {
+                let message = of(event_type, &data, Some(&long)).unwrap();
+                for text in [body(&message), message["blocks"][1]["elements"][0]["text"].as_str().unwrap()] {
+                    assert!(text.chars().count() <= 3000, "{}", text.chars().count());
+                }
             }
         }
     }

@@ -1,8 +1,10 @@
-//! Messages that wait to be posted, and how posting goes: what the operator sees, and what delivery works from.
+//! Messages that wait to be posted, and how posting goes: what the operator sees, and what delivery works from. Those that wait
+//! are on disk as well (`spool`), so an event is handled once its message is here.
 //!
 //! It knows no network. Delivery takes a message out only when it may be posted, so a stop is a matter of this file.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::settings::Settings;
+use crate::spool::{Letter, Spool};
 
 /// Messages that wait at most. At one a second this is more than four minutes of deployments.
 pub(crate) const MAX_WAITING: usize = 256;
@@ -18,10 +21,16 @@ pub(crate) const MAX_WAITING: usize = 256;
 /// How long the end of the plugin waits for messages to be posted. Hosts kill after 10 s.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The line is full.
+/// Why a message was not taken. The host sends its event again later.
 #[derive(Debug, thiserror::Error)]
-#[error("{MAX_WAITING} messages wait to be posted already; this one is not added")]
-pub(crate) struct Full;
+pub(crate) enum AddError {
+    /// The line is full.
+    #[error("{MAX_WAITING} messages wait to be posted already; this one is not added")]
+    Full,
+    /// It could not be written.
+    #[error("the message cannot be kept ({0}); is the disk full?")]
+    Disk(#[from] std::io::Error),
+}
 
 /// The line of messages and its circumstances.
 #[derive(Debug)]
@@ -34,7 +43,8 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     settings: Settings,
-    waiting: VecDeque<Value>,
+    spool: Spool,
+    waiting: VecDeque<Letter>,
     /// Whether delivery has a message in hand that is neither posted nor given up.
     in_hand: bool,
     /// Why nothing is posted until the operator changes something.
@@ -54,6 +64,16 @@ impl Default for Outbox {
 }
 
 impl Outbox {
+    /// Takes up the messages that are left from before, and keeps those that come from now on.
+    pub(crate) fn open(&self, data_dir: &Path) -> std::io::Result<()> {
+        let (spool, letters) = Spool::open(data_dir)?;
+        self.change(|state| {
+            state.spool = spool;
+            state.waiting = letters.into();
+        });
+        Ok(())
+    }
+
     /// Takes new settings. Whatever needed attention is taken for mended.
     pub(crate) fn configure(&self, settings: Settings) {
         self.change(|state| {
@@ -76,38 +96,41 @@ impl Outbox {
         self.change(|state| state.passed_over += 1);
     }
 
-    /// Puts a message at the end of the line.
-    pub(crate) fn add(&self, message: Value) -> Result<(), Full> {
+    /// Puts the message of an event at the end of the line, once. When this returns it survives a crash.
+    pub(crate) fn add(&self, event_id: &str, message: Value) -> Result<(), AddError> {
         self.change(|state| {
-            if state.waiting.len() >= MAX_WAITING {
-                state.given_up += 1;
-                return Err(Full);
+            if state.waiting.iter().any(|letter| letter.event_id == event_id) {
+                return Ok(());
             }
-            state.waiting.push_back(message);
+            if state.waiting.len() >= MAX_WAITING {
+                return Err(AddError::Full);
+            }
+            let letter = state.spool.add(event_id, message)?;
+            state.waiting.push_back(letter);
             Ok(())
         })
     }
 
     /// Waits until a message may be posted, and takes it.
-    pub(crate) async fn next(&self) -> Value {
+    pub(crate) async fn next(&self) -> Letter {
         let mut changes = self.changes.subscribe();
         loop {
-            if let Some(message) = self.take() {
-                return message;
+            if let Some(letter) = self.take() {
+                return letter;
             }
             // The sender lives as long as this outbox, so this cannot fail.
             let _ = changes.changed().await;
         }
     }
 
-    fn take(&self) -> Option<Value> {
+    fn take(&self) -> Option<Letter> {
         let mut state = self.state();
         if !state.may_post() {
             return None;
         }
-        let message = state.waiting.pop_front()?;
+        let letter = state.waiting.pop_front()?;
         state.in_hand = true;
-        Some(message)
+        Some(letter)
     }
 
     /// The address to post to, while posting is allowed.
@@ -126,8 +149,9 @@ impl Outbox {
     }
 
     /// The message in hand was posted.
-    pub(crate) fn posted(&self) {
+    pub(crate) fn posted(&self, letter: &Letter) {
         self.change(|state| {
+            state.spool.remove(letter);
             state.in_hand = false;
             state.posted += 1;
             state.trouble = None;
@@ -136,8 +160,9 @@ impl Outbox {
     }
 
     /// The message in hand will never be posted.
-    pub(crate) fn give_up(&self, reason: String) {
+    pub(crate) fn give_up(&self, letter: &Letter, reason: String) {
         self.change(|state| {
+            state.spool.remove(letter);
             state.in_hand = false;
             state.given_up += 1;
             state.trouble = Some(reason);
@@ -145,10 +170,10 @@ impl Outbox {
     }
 
     /// The message in hand goes back to the head of the line.
-    pub(crate) fn put_back(&self, message: Value) {
+    pub(crate) fn put_back(&self, letter: Letter) {
         self.change(|state| {
             state.in_hand = false;
-            state.waiting.push_front(message);
+            state.waiting.push_front(letter);
         });
     }
 
@@ -241,26 +266,28 @@ mod tests {
     #[test]
     fn the_line_is_bounded_and_says_so() {
         let outbox = configured();
-        for _ in 0..MAX_WAITING {
-            outbox.add(json!(1)).unwrap();
+        for number in 0..MAX_WAITING {
+            outbox.add(&number.to_string(), json!(1)).unwrap();
         }
-        assert!(outbox.add(json!(2)).is_err());
-        assert_eq!(outbox.shown()["status"]["given_up"], 1);
+        assert!(outbox.add("one more", json!(2)).unwrap_err().to_string().contains("256"));
+        // An event that comes again has its message already.
+        outbox.add("0", json!(1)).unwrap();
+        assert_eq!(outbox.shown()["status"]["waiting"], MAX_WAITING);
     }
 
     #[tokio::test]
     async fn what_needs_attention_stops_the_line_and_new_settings_move_it_again() {
         let outbox = configured();
-        outbox.add(json!("first")).unwrap();
+        outbox.add("e", json!("first")).unwrap();
         outbox.needs_attention("404 no_service".into());
         assert_eq!((outbox.take(), outbox.target()), (None, None));
         assert_eq!(outbox.shown()["status"]["state"], "needs_attention");
         assert_eq!(outbox.finish().await, 1);
         outbox.configure(outbox.settings());
-        assert_eq!(outbox.next().await, json!("first"));
-        outbox.put_back(json!("first"));
-        assert_eq!(outbox.next().await, json!("first"));
-        outbox.posted();
+        let letter = outbox.next().await;
+        outbox.put_back(letter.clone());
+        assert_eq!(outbox.next().await, letter);
+        outbox.posted(&letter);
         assert_eq!(outbox.finish().await, 0);
         assert_eq!(outbox.shown()["status"]["state"], "ok");
     }

@@ -4,7 +4,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
-use temps_plugin_sdk::testing::{PluginProcess, TestEvent, TestHost, TestPlatform};
+use temps_plugin_sdk::protocol::PluginEvent;
+use temps_plugin_sdk::testing::{PluginProcess, PluginProcessBuilder, TestEvent, TestHost, TestPlatform};
 use temps_testkit::slack::{Answer, SlackStandIn};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_slack-notifier");
@@ -65,7 +66,8 @@ async fn every_type_of_deployment_event_is_posted_in_order_about_one_a_second() 
     let (plugin, slack) = pair().await;
     let types = ["created", "ready", "succeeded", "failed", "cancelled"];
     for word in types {
-        let data = json!({"environment_name": "production", "error_message": "out of <memory>"});
+        let data =
+            json!({"deployment_id": 1, "environment_name": "production", "error_message": "out of <memory>"});
         let event = TestHost::event(&format!("deployment.{word}")).project(42).data(data);
         assert_eq!(plugin.post_event(event).await.unwrap().status(), 200);
     }
@@ -82,7 +84,8 @@ async fn every_type_of_deployment_event_is_posted_in_order_about_one_a_second() 
 #[tokio::test]
 async fn a_platform_that_does_not_know_the_project_costs_only_the_name() {
     let (mut plugin, slack) = pair().await;
-    plugin.send_event(TestHost::event("deployment.succeeded").project(7)).await.unwrap();
+    let unnamed = json!({"deployment_id": 1});
+    plugin.send_event(TestHost::event("deployment.succeeded").project(7).data(unnamed)).await.unwrap();
     slack.wait_for(1).await.unwrap();
     // Without a channel there is nobody to ask; the plugin waits 3 s for one, then posts.
     plugin.cut_channel();
@@ -257,6 +260,46 @@ async fn messages_that_wait_are_posted_before_the_end_when_there_is_time() {
     plugin.post_event(success()).await.unwrap();
     assert!(plugin.terminate().await.unwrap().success());
     assert_eq!(slack.messages().len(), 2);
+}
+
+#[tokio::test]
+async fn an_event_that_was_acked_becomes_a_message_although_the_plugin_is_killed() {
+    let slack = SlackStandIn::start(0).await.unwrap();
+    let start =
+        |builder: PluginProcessBuilder| builder.environment("TEMPS_FEATURES", "ack,reconnect").start();
+    let mut plugin = start(PluginProcess::builder(EXECUTABLE)).await.unwrap();
+    // Nothing can be posted while the webhook needs attention.
+    let change = json!({"webhook_url": slack.webhook_url(), "allow_custom_host": true});
+    assert_eq!(patch(&plugin, &change).await.0, 200);
+    slack.answer_next([Answer::NoService]);
+    let (first, second) = (PluginEvent::from(success()), PluginEvent::from(success()));
+    for event in [&first, &second] {
+        plugin.send_event(event.clone()).await.unwrap();
+        let ack = plugin.ack().await.unwrap();
+        assert_eq!((&ack.id, ack.error), (&event.id, None));
+    }
+    state_becomes(&plugin, "needs_attention").await;
+    plugin.kill().await.unwrap();
+    assert_eq!(slack.messages().len(), 0);
+
+    let next = start(plugin.successor(EXECUTABLE)).await.unwrap();
+    slack.wait_for(3).await.unwrap();
+    assert_eq!(slack.messages().len(), 2);
+    let left = state_becomes(&next, "ok").await["status"]["waiting"].clone();
+    assert!(left == 0 || left == 1, "{left}");
+}
+
+#[tokio::test]
+async fn an_event_whose_payload_cannot_be_read_is_refused_with_the_reason() {
+    let (plugin, _slack) = pair().await;
+    let event = TestHost::event("deployment.failed").project(42).data(json!({"deployment_id": "many"}));
+    let answer = plugin.post_event(event).await.unwrap();
+    assert_eq!(answer.status(), 500);
+    assert!(
+        answer.text().contains("the data of deployment.failed does not have its form"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]

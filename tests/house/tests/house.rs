@@ -28,9 +28,9 @@ fn metadata() -> serde_json::Value {
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
         .current_dir(checkout())
         .output()
-        .unwrap();
+        .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_slice(&output.stdout).expect("cargo writes JSON")
 }
 
 #[test]

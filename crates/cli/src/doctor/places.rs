@@ -21,8 +21,8 @@ pub(crate) fn settings_file(config: &Config) -> Check {
         format!("defaults; {} does not exist", file.display())
     };
     let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
-    if config.databases.postgres_url.is_some() && mode & 0o077 != 0 {
-        let found = format!("{found}, and others can read it, with the password of the database server");
+    if config.secret_in_file && mode & 0o077 != 0 {
+        let found = format!("{found}, and others can read it, with the password of a database server");
         return Check::new("settings", Status::Problem, found).hint(format!("chmod 600 {}", file.display()));
     }
     Check::new("settings", Status::Ok, found)

@@ -12,7 +12,9 @@ use clap::Subcommand;
 use serde_json::json;
 use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
-use temps_server::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
+use temps_server::api::plugins::{
+    Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, Usage,
+};
 
 use crate::audit::words::bytes;
 use crate::client::Client;
@@ -194,6 +196,7 @@ fn one(plugin: &Plugin) -> String {
         ("why", plugin.reason.clone()),
         ("health", plugin.health.clone()),
         ("channel", plugin.channel.clone()),
+        ("api_version", plugin.api_version.as_ref().map(api_version)),
         ("features", list(&plugin.features)),
         ("events", events),
         ("page", plugin.ui_url.clone()),
@@ -229,6 +232,13 @@ fn uses(usage: &Usage) -> String {
         shown(usage.descriptors),
         time(usage.at)
     )
+}
+
+fn api_version(version: &PluginApiVersion) -> String {
+    match &version.deprecated {
+        None => version.major.to_string(),
+        Some(advice) => plain(&format!("{} (deprecated: {advice})", version.major)),
+    }
 }
 
 fn database(database: &PluginDatabase) -> String {
@@ -270,4 +280,21 @@ fn last_crash(crash: &Crash) -> String {
         text.push_str(&plain(line));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deprecated_version_says_what_to_do() {
+        let version = |deprecated: Option<&str>| PluginApiVersion {
+            major: 1,
+            newest: 2,
+            deprecated: deprecated.map(str::to_owned),
+        };
+        assert_eq!(api_version(&version(None)), "1");
+        let shown = api_version(&version(Some("it ends on 2027-06-01")));
+        assert_eq!(shown, "1 (deprecated: it ends on 2027-06-01)");
+    }
 }

@@ -1,5 +1,7 @@
 //! The `temps` command from outside: a real daemon with a real plugin, and every command against it.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
+
 mod audit;
 mod commands;
 mod databases;
@@ -8,5 +10,7 @@ mod endings;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod plugins;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod serving;
 mod settings;

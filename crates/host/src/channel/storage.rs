@@ -156,6 +156,7 @@ fn too_much(KvUsage { entries, bytes }: KvUsage) -> Refusal {
     plain(ErrorCode::QuotaExceeded, message)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]
 fn failed(error: StoreError) -> Refusal {
     internal(error.to_string())
 }
@@ -240,6 +241,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads best beside json!")]
     fn refused(method: OwnMethod, params: Value) -> (ErrorCode, String) {
         let Err(refusal) = read(method, &params) else { panic!("{params} was taken") };
         (refusal.error.code, refusal.error.message)

@@ -5,21 +5,27 @@
 //! into the line ([`Delivery::refill`]), sent ([`Delivery::send`]), acked, read or answered ([`Delivery::serve`]), noted
 //! for the recorder ([`Delivery::book`]).
 
+mod link;
+mod pausing;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use temps_protocol::manifest::Ordering as Order;
-use temps_protocol::{Ack, AckStatus, Feature};
+use temps_protocol::{Ack, AckStatus};
 use temps_store::{HostStore, PauseRecord, Seq, StoreError, failpoint};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use link::{how, is_over, mode_of, next_link, replaced, wanted};
+use pausing::HOST;
+
 use super::account::{Account, DeliveryStatus};
-use super::filter;
+use super::adapted::adapted;
 use super::flight::{self, Flight, Landed};
 use super::journal::{Entry, Journal};
 use super::line::{Line, Mode, Now};
@@ -29,10 +35,10 @@ use super::retries::IN_MEMORY;
 use super::strict::{Group, MAX_GROUPS, Strict};
 use super::temper::Temper;
 use crate::audit::Audit;
-use crate::channel::ChannelHandle;
 use crate::metrics::Metrics;
 use crate::plugin::{Ended, Link};
 use crate::registry::PluginHandle;
+use crate::versions::{ApiVersions, major_of};
 
 /// Events that are looked at before anything else gets its turn.
 const PAGE: usize = 256;
@@ -59,6 +65,7 @@ pub(super) struct Tools {
     pub(super) audit: Audit,
     /// How long a plugin without acks must live after it read an event.
     pub(super) survive: Duration,
+    pub(super) versions: Arc<ApiVersions>,
     pub(super) stop: CancellationToken,
 }
 
@@ -296,7 +303,7 @@ impl Delivery {
                 }
                 () = ack => {}
                 () = due => {}
-                () = more.wait(), if self.line.has_room() => {}
+                () = more.wait(), if self.line.wants_more() => {}
                 _ = reached.changed(), if matches!(more, More::WhenPublished) => {}
             }
         }
@@ -329,7 +336,7 @@ impl Delivery {
 
     /// Takes a page of the journal into the line, if there is room and a page.
     async fn refill(&mut self, link: &Link) -> More {
-        if self.line.place() >= *self.reached.borrow_and_update() || !self.line.has_room() {
+        if self.line.place() >= *self.reached.borrow_and_update() || !self.line.wants_more() {
             return More::WhenPublished;
         }
         match self.try_refill(link).await {
@@ -351,11 +358,12 @@ impl Delivery {
             let history = store.delivery_history(&self.name, place, last.seq).await?;
             known = history.into_iter().map(|known| (known.seq, known)).collect();
         }
+        let versions = Arc::clone(&self.tools.versions);
         for entry in page {
             if !self.line.has_room() {
                 break;
             }
-            self.line.take(&entry, wanted(link, &self.handle, &entry), known.remove(&entry.seq));
+            self.line.take(&entry, wanted(link, &self.handle, &versions, &entry), known.remove(&entry.seq));
         }
         failpoint!("delivery.taken");
         Ok(More::Now)
@@ -409,7 +417,7 @@ impl Delivery {
         if most == 0 {
             return None;
         }
-        let batch = self.line.next_batch(mode, most, Now::read(), |entry| wanted(link, &self.handle, entry));
+        let batch = self.next_batch(link, mode, most);
         if batch.is_empty() {
             return None;
         }
@@ -425,16 +433,25 @@ impl Delivery {
         })
     }
 
-    /// While deliveries are paused for failing, one event now and then finds out whether they still fail.
-    fn most_to_send(&self, link: &Link) -> usize {
-        if link.closed.is_cancelled() {
-            return 0;
-        }
-        match &self.pause {
-            None => usize::MAX,
-            Some(pause) if pause.paused_by != HOST => 0,
-            Some(_) => {
-                usize::from(self.line.unsettled() == 0 && self.probe_at <= tokio::time::Instant::now())
+    /// The next events to send, in the form of the plugin's version. One that has none there has failed.
+    fn next_batch(&mut self, link: &Link, mode: Mode, most: usize) -> Vec<Arc<Entry>> {
+        let versions = Arc::clone(&self.tools.versions);
+        let major = major_of(&link.manifest);
+        loop {
+            let wants = |entry: &Arc<Entry>| wanted(link, &self.handle, &versions, entry);
+            let picked = self.line.next_batch(mode, most, Now::read(), wants);
+            let nothing_left = picked.is_empty();
+            let mut batch = Vec::with_capacity(picked.len());
+            for entry in picked {
+                match adapted(&versions, &entry, major) {
+                    Ok(entry) => batch.push(entry),
+                    Err(error) => {
+                        self.line.acked(&entry.id, Err(shortened(error.to_string())), Now::read());
+                    }
+                }
+            }
+            if nothing_left || !batch.is_empty() {
+                return batch;
             }
         }
     }
@@ -445,80 +462,6 @@ impl Delivery {
         let line = self.line.next_due_at(mode, Now::read()).map(Into::into);
         let now = tokio::time::Instant::now();
         line.into_iter().chain(self.ask_at).chain(probe.map(|_| self.probe_at).filter(|at| *at > now)).min()
-    }
-
-    /// Notes what happened for the recorder, and pauses or resumes deliveries for it.
-    pub(super) async fn book(&mut self) {
-        let verdict = self.judge();
-        self.account.note(&mut self.line).await;
-        match verdict {
-            Some(Verdict::Pause(reason)) => self.pause_for_failing(reason).await,
-            Some(Verdict::Resume) => self.resume_by_itself("an event was handled").await,
-            None => {}
-        }
-        self.account.show(&self.line, self.pause.as_ref());
-    }
-
-    /// What the attempts that ended mean for all deliveries of the plugin.
-    fn judge(&mut self) -> Option<Verdict> {
-        let mut verdict = None;
-        for attempt in self.line.ended_attempts() {
-            if attempt.result == temps_store::AttemptResult::Settled {
-                self.temper.settled();
-                verdict = Some(Verdict::Resume);
-            } else if let Some(reason) =
-                self.temper.failed(attempt.ended_at, attempt.answer.as_deref().unwrap_or_default())
-            {
-                verdict = Some(Verdict::Pause(reason));
-            }
-        }
-        let is_paused = self.pause.is_some();
-        verdict.filter(|verdict| match verdict {
-            Verdict::Pause(_) => !is_paused,
-            Verdict::Resume => self.pause.as_ref().is_some_and(|pause| pause.paused_by == HOST),
-        })
-    }
-
-    async fn pause_for_failing(&mut self, reason: String) {
-        let hash = self.handle.view.borrow().hash.clone();
-        let pause = PauseRecord {
-            plugin: self.name.to_string(),
-            reason,
-            paused_by: HOST.to_owned(),
-            since: chrono::Utc::now(),
-            hash,
-        };
-        tracing::warn!(plugin = %self.name, reason = pause.reason, "deliveries are paused");
-        let detail = serde_json::json!({"reason": pause.reason});
-        self.tools.audit.record("deliveries.paused", Some(&self.name), HOST, detail);
-        self.probe_at = tokio::time::Instant::now() + super::temper::PROBE_EVERY;
-        if let Err(error) = self.tools.store.0.put_pause(pause.clone()).await {
-            tracing::error!(plugin = %self.name, %error, "the pause cannot be recorded; it lasts until the host stops");
-        }
-        self.pause = Some(pause);
-    }
-
-    async fn resume_by_itself(&mut self, why: &'static str) {
-        let Some(pause) = &self.pause else { return };
-        // Another program has the whole patience again.
-        self.temper = Temper::default();
-        if let Err(error) = self.tools.store.0.lift_pause(&pause.plugin).await {
-            tracing::error!(plugin = %self.name, %error, "the end of the pause cannot be recorded");
-        }
-        self.pause = None;
-        tracing::info!(plugin = %self.name, why, "deliveries go on");
-        let detail = serde_json::json!({"reason": why});
-        self.tools.audit.record("deliveries.resumed", Some(&self.name), HOST, detail);
-    }
-
-    /// A pause for failing is for the program that failed.
-    async fn resume_for_another_program(&mut self, link: &Link) {
-        let hash = self.handle.view.borrow().hash.clone();
-        let is_another = |pause: &PauseRecord| pause.paused_by == HOST && pause.hash != hash;
-        if self.pause.as_ref().is_some_and(is_another) {
-            tracing::debug!(plugin = %link.name, "another program runs now");
-            self.resume_by_itself("another program runs now").await;
-        }
     }
 
     /// Waits until it shows what became of the plugin whose link no longer takes work.
@@ -544,15 +487,6 @@ impl Delivery {
     }
 }
 
-/// Who pauses deliveries that fail too often.
-pub(super) const HOST: &str = "host";
-
-/// What attempts mean for all deliveries of a plugin.
-enum Verdict {
-    Pause(String),
-    Resume,
-}
-
 /// When the journal is to be looked at again.
 #[derive(Debug, Clone, Copy)]
 enum More {
@@ -574,79 +508,10 @@ impl More {
     }
 }
 
-/// How this run of a plugin gets its events.
-fn mode_of(link: &Link) -> Mode {
-    match &link.channel {
-        None => Mode::Post,
-        Some(_) if link.features.contains(&Feature::Ack) => Mode::Ack,
-        Some(_) => Mode::Read,
-    }
-}
-
-/// Whether the plugin asked for an event, may receive its type, and may see its project.
-fn wanted(link: &Link, handle: &PluginHandle, entry: &Entry) -> bool {
-    let asked = link
-        .manifest
-        .events
-        .iter()
-        .any(|pattern| temps_protocol::event::pattern_matches(pattern, &entry.event_type));
-    if !asked {
-        return false;
-    }
-    let granted = {
-        let grants = handle.grants.borrow();
-        grants.allows_event(&entry.event_type)
-            && entry.project_id.is_none_or(|project| grants.allows_project(project))
-    };
-    granted && filter::passes(&link.manifest.filters, entry)
-}
-
 /// A plugin's own words, as long as a record has room for.
 fn shortened(text: String) -> String {
     match text.char_indices().nth(MAX_REASON) {
         Some((end, _)) => text[..end].to_owned(),
         None => text,
-    }
-}
-
-/// Waits for a link that takes work. `None` when the plugin is gone.
-async fn next_link(
-    links: &mut watch::Receiver<Option<Arc<Link>>>,
-    served: Option<&Arc<Link>>,
-) -> Option<Arc<Link>> {
-    let is_served = |link: &Arc<Link>| served.is_some_and(|served| Arc::ptr_eq(served, link));
-    let usable = |link: &Arc<Link>| !link.closed.is_cancelled() && !is_served(link);
-    links.wait_for(|link| link.as_ref().is_some_and(usable)).await.ok()?.clone()
-}
-
-/// Resolves when nothing more comes of this link. While the plugin has events `in_hand`, its answers are waited for.
-async fn is_over(link: &Arc<Link>, links: &mut watch::Receiver<Option<Arc<Link>>>, in_hand: bool) {
-    let another = |now: &Option<Arc<Link>>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, link));
-    let mut ended = link.ended.clone();
-    tokio::select! {
-        () = link.closed.cancelled(), if !in_hand => {}
-        () = closed(link.channel.as_ref()) => {}
-        Ok(_) = ended.wait_for(Option::is_some) => {}
-        _ = links.wait_for(another) => {}
-    }
-}
-
-/// Waits until a run has ended, and says how.
-async fn how(ended: &mut watch::Receiver<Option<Ended>>) -> Ended {
-    let how = ended.wait_for(Option::is_some).await;
-    how.ok().and_then(|how| *how).unwrap_or(Ended::Stopped)
-}
-
-/// Waits until another link is there, and says whether it belongs to the same run.
-async fn replaced(link: &Arc<Link>, links: &mut watch::Receiver<Option<Arc<Link>>>) -> bool {
-    let another = |now: &Option<Arc<Link>>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, link));
-    let now = links.wait_for(another).await;
-    now.is_ok_and(|now| now.as_ref().is_some_and(|now| now.incarnation == link.incarnation))
-}
-
-async fn closed(channel: Option<&ChannelHandle>) {
-    match channel {
-        Some(channel) => channel.closed.cancelled().await,
-        None => std::future::pending().await,
     }
 }

@@ -66,6 +66,7 @@ mod tests {
         JournalEntry { seq: 1, event, json, published_at: chrono::Utc::now() }.into()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads best beside json!")]
     fn filter(path: &str, any_of: Value) -> EventFilter {
         EventFilter { path: path.into(), any_of: any_of.as_array().unwrap().clone() }
     }

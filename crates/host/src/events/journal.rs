@@ -13,6 +13,8 @@ use temps_store::{HostStore, JournalEntry, Seq, StoreError};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::adapted::Forms;
+
 /// Events in the window at most.
 const WINDOW_EVENTS: usize = 4_096;
 
@@ -38,6 +40,7 @@ pub(super) struct Entry {
     pub(super) published_at: DateTime<Utc>,
     /// The event's own JSON, shared by all that send it.
     pub(super) json: Arc<str>,
+    pub(super) forms: Forms,
 }
 
 impl From<JournalEntry> for Entry {
@@ -49,6 +52,7 @@ impl From<JournalEntry> for Entry {
             project_id: entry.event.project_id,
             published_at: entry.published_at,
             json: entry.json,
+            forms: Forms::default(),
         }
     }
 }

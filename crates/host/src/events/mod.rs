@@ -4,6 +4,7 @@
 //! follows the journal, one task per plugin sends what the plugin wants, one task writes what became of it.
 
 mod account;
+mod adapted;
 mod delivery;
 mod filter;
 mod flight;
@@ -36,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::Audit;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::versions::ApiVersions;
 use delivery::{Delivery, Store, Tools};
 use journal::Journal;
 use order::Ordered;
@@ -81,8 +83,15 @@ impl Events {
     ///
     /// Must be called within a tokio runtime.
     #[must_use]
-    pub fn start(store: Arc<dyn HostStore>, registry: Registry, metrics: Metrics, audit: Audit) -> Self {
-        let events = Self::start_with(store.clone(), registry, metrics.clone(), audit.clone(), SURVIVE);
+    pub fn start(
+        store: Arc<dyn HostStore>,
+        registry: Registry,
+        metrics: Metrics,
+        audit: Audit,
+        versions: Arc<ApiVersions>,
+    ) -> Self {
+        let events =
+            Self::start_with(store.clone(), registry, metrics.clone(), audit.clone(), versions, SURVIVE);
         let looking = events.clone();
         events.tasks.spawn(async move { looking.watch_lag().await });
         events.tasks.spawn(retention::run(store, audit, metrics, events.stop.clone()));
@@ -94,6 +103,7 @@ impl Events {
         registry: Registry,
         metrics: Metrics,
         audit: Audit,
+        versions: Arc<ApiVersions>,
         survive: Duration,
     ) -> Self {
         let journal = Arc::new(Journal::at(*store.head().borrow()));
@@ -113,6 +123,7 @@ impl Events {
             metrics: metrics.clone(),
             audit,
             survive,
+            versions,
             stop: stop.clone(),
         };
         tasks.spawn(attend(registry, tools, controls.clone()));

@@ -29,6 +29,7 @@ use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
 use crate::secrets::Secret;
 use crate::usage::{self, Meter, Traffic, Usage};
+use crate::versions::major_of;
 
 /// How long `GET /ui/` may take when ready did not say that there is a UI.
 const UI_TIMEOUT: Duration = Duration::from_secs(2);
@@ -235,6 +236,7 @@ async fn shake_hands<R: AsyncRead + Unpin>(
         context.report(Progress::ManifestDiffers(what)).await;
         return None;
     }
+    warn_of_an_old_version(context, &manifest);
     context.report(Progress::ManifestRead).await;
     match dialect.read_ready(stdout, patience).await {
         Ok(ready) => {
@@ -242,6 +244,15 @@ async fn shake_hands<R: AsyncRead + Unpin>(
             Some(ready)
         }
         Err(error) => failed(context, error, done).await,
+    }
+}
+
+/// An operator who looks at the log of a plugin, or of the host, learns in time that its version comes to its end.
+fn warn_of_an_old_version(context: &StartContext, manifest: &PluginManifest) {
+    let major = major_of(manifest);
+    if let Some(advice) = context.shared.versions.deprecation(major) {
+        tracing::warn!(plugin = %context.name, api_version = major, advice, "the plugin's api_version is deprecated");
+        context.log.say("warn", format!("api_version {major} is deprecated: {advice}"));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// What the processes of a plugin use. A part that could not be read of any one of them is not known at all: a sum without
 /// it would look like less.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Resources {
     /// Processor time, with that of children which ended and were waited for.
     pub(crate) cpu: Option<Duration>,

@@ -105,8 +105,8 @@ async fn no_credential_reaches_the_plugin_or_a_file() {
 
 /// Whether any file below `directory` holds a text.
 fn holds(directory: &Path, text: &str) -> bool {
-    std::fs::read_dir(directory).unwrap().flatten().any(|entry| {
-        let kind = entry.file_type().unwrap();
+    std::fs::read_dir(directory).expect("the directory can be read").flatten().any(|entry| {
+        let kind = entry.file_type().expect("the entry can be looked at");
         if kind.is_dir() {
             return holds(&entry.path(), text);
         }

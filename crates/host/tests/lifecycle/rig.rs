@@ -11,7 +11,7 @@ use temps_host::plugin::PluginState;
 use temps_host::protocol::ProjectInfo;
 use temps_host::store::sqlite::SqliteStore;
 use temps_host::store::{AuditFilter, HostStore};
-use temps_host::{HostConfig, Platform, PlatformError, PluginHost, PluginSnapshot};
+use temps_host::{ApiVersions, HostConfig, Platform, PlatformError, PluginHost, PluginSnapshot};
 use temps_testkit::Behaviour;
 use temps_testkit::binaries::built_executable;
 
@@ -35,6 +35,7 @@ impl Platform for EmptyPlatform {
 pub(crate) struct Rig {
     pub(crate) home: Home,
     pub(crate) config: HostConfig,
+    pub(crate) versions: ApiVersions,
 }
 
 /// Where a rig's files are.
@@ -71,7 +72,7 @@ impl Rig {
         config.restart.backoff_min = Duration::from_millis(50);
         config.restart.backoff_max = Duration::from_millis(500);
         std::fs::create_dir_all(at("plugins")).unwrap();
-        Self { home, config }
+        Self { home, config, versions: ApiVersions::default() }
     }
 
     /// Puts a plugin into the plugins directory, under its own name.
@@ -97,7 +98,7 @@ impl Rig {
     pub(crate) async fn host_on(&self, store: Arc<SqliteStore>) -> PluginHost {
         let store: Arc<dyn HostStore> = store;
         let builder = PluginHost::builder().config(self.config.clone()).platform(Arc::new(EmptyPlatform));
-        builder.store(store).build().await.unwrap()
+        builder.store(store).api_versions(self.versions.clone()).build().await.unwrap()
     }
 }
 

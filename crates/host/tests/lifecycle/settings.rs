@@ -27,7 +27,7 @@ fn asker(schema: Value) -> Behaviour {
 }
 
 async fn set(host: &PluginHost, values: Value) -> Result<ConfigView, ConfigError> {
-    let set = values.as_object().unwrap().clone();
+    let set = values.as_object().expect("settings are an object").clone();
     host.configure_plugin("asker", ConfigChange { set, ..ConfigChange::default() }, "ada").await
 }
 

@@ -12,3 +12,4 @@ mod python;
 #[path = "../lifecycle/rig.rs"]
 mod rig;
 mod scene;
+mod versions;

@@ -68,13 +68,18 @@ impl Scene {
 
     /// Publishes an event of a type; its id.
     pub(crate) async fn publish(&self, event_type: &str) -> String {
+        self.publish_data(event_type, json!({"deployment_id": 100})).await
+    }
+
+    /// Publishes an event of a type with this payload; its id.
+    pub(crate) async fn publish_data(&self, event_type: &str, data: Value) -> String {
         let id = uuid::Uuid::now_v7().to_string();
         let event = PluginEvent {
             id: id.clone(),
             event_type: event_type.into(),
             timestamp: Utc::now(),
             project_id: Some(42),
-            data: json!({"deployment_id": 100}),
+            data,
         };
         self.host.publish(event).await.unwrap();
         id

@@ -204,6 +204,15 @@ impl PluginProcess {
         self.exit().await
     }
 
+    /// Kills it at once, as a crash does.
+    ///
+    /// # Errors
+    /// [`TestError::Timeout`] when it does not end.
+    pub async fn kill(&mut self) -> Result<ExitStatus, TestError> {
+        self.signal(Signal::KILL);
+        self.exit().await
+    }
+
     /// Waits for the end.
     ///
     /// # Errors

@@ -55,6 +55,8 @@ pub struct Plugin {
     pub crashes: u64,
     /// How the last start ended, if it crashed.
     pub last_crash: Option<Crash>,
+    /// The version of events that it was written for; `null` while its manifest is not known.
+    pub api_version: Option<PluginApiVersion>,
     /// The database of its own; `null` for a plugin that needs none, or was granted none.
     pub database: Option<PluginDatabase>,
     /// How far it is with its events; `null` for a file that is no plugin (yet), and when it cannot be measured.
@@ -94,6 +96,17 @@ pub struct Usage {
     pub body_bytes_in: u64,
     /// Bytes of bodies from it.
     pub body_bytes_out: u64,
+}
+
+/// The version of events that a plugin was written for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginApiVersion {
+    /// Its major version.
+    pub major: u64,
+    /// The newest one that this host speaks.
+    pub newest: u64,
+    /// When its end comes and what to do; `null` while it is not deprecated.
+    pub deprecated: Option<String>,
 }
 
 /// The database of a plugin's own, as it was last seen. It never holds a credential.

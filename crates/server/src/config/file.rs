@@ -138,6 +138,8 @@ fn wrong(setting: &str, message: String) -> ConfigError {
 
 impl File {
     fn take(self, config: &mut Config) {
+        config.secret_in_file = self.plugin_databases.postgres_url.is_some()
+            || self.database.as_ref().is_some_and(Database::has_password);
         config.database = self.database.map(|database| database.0).or(config.database.take());
         set(&mut config.node, self.node.map(|node| node.0));
         set(&mut config.listen, self.listen.map(|listen| listen.0));
@@ -231,6 +233,12 @@ impl<'de> Deserialize<'de> for Listen {
 
 #[derive(Debug)]
 struct Database(temps_store::DatabaseAddress);
+
+impl Database {
+    fn has_password(&self) -> bool {
+        matches!(&self.0, temps_store::DatabaseAddress::Postgres(url) if url.has_password())
+    }
+}
 
 impl<'de> Deserialize<'de> for Database {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -374,7 +382,7 @@ mod tests {
         assert_eq!(config.stop_grace, Duration::from_secs(4));
         assert_eq!(config.probe.give_up_after, Duration::from_secs(60));
         assert!(config.metrics_public);
-        assert_eq!(config.node, "eu-1");
+        assert_eq!((config.node.as_str(), config.secret_in_file), ("eu-1", true));
         assert!(!format!("{config:?}").contains("secret"), "{config:?}");
         assert_eq!(
             config.database().to_string(),

@@ -37,6 +37,8 @@ pub struct Config {
     pub database: Option<DatabaseAddress>,
     /// This host's name on a database that several hosts share.
     pub node: String,
+    /// Whether the settings' file holds a password, so that nobody else should read it.
+    pub secret_in_file: bool,
     /// Address that is listened on.
     pub listen: SocketAddr,
     /// How browsers reach the daemon when that is not `http://` and the address, without a trailing slash.
@@ -197,6 +199,7 @@ impl Config {
             places,
             database: None,
             node: database::host_name(),
+            secret_in_file: false,
             listen: DEFAULT_LISTEN,
             public_url: None,
             allowed_hosts: Vec::new(),

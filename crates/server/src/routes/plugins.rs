@@ -10,7 +10,7 @@ use super::deliveries;
 use super::extract::{Body, OptionalBody, Path};
 use crate::api::deliveries::DeliveryProgress;
 use crate::api::page::Page;
-use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginDatabase, Usage};
+use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, Usage};
 use crate::app::App;
 use crate::auth::Identity;
 
@@ -181,6 +181,11 @@ fn plugin(app: &App, snapshot: &PluginSnapshot, role: Role, deliveries: Option<D
         starts: snapshot.starts,
         crashes: snapshot.crashes,
         last_crash: snapshot.last_crash.as_ref().map(|report| crash(report, role)),
+        api_version: app.host().api_version(&snapshot.name).map(|seen| PluginApiVersion {
+            major: seen.major,
+            newest: seen.newest,
+            deprecated: seen.deprecated,
+        }),
         database: app.host().database(&snapshot.name).map(|seen| PluginDatabase {
             engine: seen.engine.to_owned(),
             place: seen.place,

@@ -181,12 +181,15 @@ pub struct Planned {
     pub fault: Fault,
 }
 
+/// Makes the fault of a kind with this number, with so many plugins to choose from.
+type Make = fn(&mut Chance, u64, u64) -> Fault;
+
 /// The faults of a run in their order, with `plugins` plugins to choose from.
 #[must_use]
 pub fn draw(settings: &Settings, plugins: usize) -> Vec<Planned> {
     let mut chance = Chance::new(settings.seed);
     let mut plan = Vec::new();
-    let kinds: [(u64, fn(&mut Chance, u64, u64) -> Fault); 6] = [
+    let kinds: [(u64, Make); 6] = [
         (settings.host_kills, |_, _, _| Fault::KillHost),
         (settings.plugin_kills, |chance, plugins, _| Fault::KillPlugin(chance.below(plugins) as usize)),
         // In turn, so that a few are enough for each of them.

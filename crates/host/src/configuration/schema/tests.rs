@@ -4,10 +4,12 @@ use serde_json::{Value, json};
 
 use super::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "reads best beside json!")]
 fn compiled(schema: Value) -> ConfigSchema {
     ConfigSchema::compile(&schema).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads best beside json!")]
 fn object(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use temps_store::{AttemptResult, DeliveryRecord, JournalEntry, OpenChange};
 
+use super::ends::{PLUGIN_CRASHED, TELL_AFTER};
 use super::*;
 use crate::events::retries::IN_MEMORY;
 use crate::events::tests::rig::event;
@@ -66,6 +67,7 @@ impl Bench {
             project_id,
             published_at: self.now().utc,
             json: "{}".into(),
+            forms: Default::default(),
         });
         self.journal.push((entry.clone(), wanted));
         self.line.take(&entry, wanted, None);
@@ -489,10 +491,25 @@ fn a_line_takes_no_more_than_its_bounds() {
             project_id: None,
             published_at: first.published_at,
             json: json.clone(),
+            forms: Default::default(),
         };
         large.take(&Arc::new(entry), true, None);
     }
     assert_eq!(taken as usize, MAX_BYTES / json.len());
+}
+
+#[test]
+fn a_full_line_looks_at_the_journal_again_only_once_there_is_room_for_many() {
+    let mut bench = Bench::new(Mode::Read);
+    while bench.line.wants_more() {
+        bench.publish(true);
+    }
+    let room = MAX_EVENTS - bench.published as usize;
+    assert!(bench.line.has_room() && room > 1_000, "{room}");
+    while bench.line.has_room() {
+        bench.publish(true);
+    }
+    assert!(!bench.line.wants_more());
 }
 
 #[test]
@@ -760,7 +777,7 @@ impl Witness {
     }
 
     /// The plugin is well from now on.
-    fn to_the_end(&mut self, bench: &mut Bench) {
+    fn play_to_the_end(&mut self, bench: &mut Bench) {
         for _ in 0..2_000 {
             self.take(bench, &Step::Send);
             self.take(bench, &Step::Read);
@@ -792,7 +809,7 @@ proptest! {
                 prop_assert!(!wanted || held, "the cursor passes {}", entry.seq);
             }
         }
-        witness.to_the_end(&mut bench);
+        witness.play_to_the_end(&mut bench);
         for (entry, wanted) in &bench.journal {
             prop_assert_eq!(*wanted, is_done(&bench, entry.seq), "{} of {:?}", entry.seq, bench.open);
         }

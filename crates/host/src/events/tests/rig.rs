@@ -52,8 +52,14 @@ impl Rig {
         let registry = Registry::default();
         let metrics = Metrics::default();
         let audit = Audit::start(store.clone());
-        let events =
-            Events::start_with(store.clone(), registry.clone(), metrics.clone(), audit.clone(), survive);
+        let events = Events::start_with(
+            store.clone(),
+            registry.clone(),
+            metrics.clone(),
+            audit.clone(),
+            Arc::default(),
+            survive,
+        );
         Self { dir, store, registry, events, metrics, audit }
     }
 

@@ -171,9 +171,7 @@ impl Actor {
         let values = schema.with_defaults(values);
         // What cannot be read is there, so that it is missing would be a second word about the same.
         let unread: Vec<String> = problems.iter().map(|problem| problem.path.clone()).collect();
-        problems.extend(
-            schema.problems(&values).into_iter().filter(|p| !unread.iter().any(|name| *name == p.path)),
-        );
+        problems.extend(schema.problems(&values).into_iter().filter(|p| !unread.contains(&p.path)));
         (values, problems)
     }
 

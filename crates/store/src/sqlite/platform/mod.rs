@@ -4,8 +4,6 @@ mod access;
 mod deployments;
 mod environments;
 mod projects;
-#[cfg(test)]
-mod tests;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -1,18 +1,67 @@
-//! What the platform's door promises, on a real file.
+//! What every engine behind the platform's door promises, on a real file and on a real server.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use temps_protocol::{DeploymentInfo, PluginEvent};
-
-use crate::sqlite::SqliteStore;
-use crate::{
-    DeploymentFilter, DeploymentRecord, JournalStore, NewEnvironmentRecord, NewProjectRecord, PlatformStore,
-    PlatformTx, StoreError,
+use temps_store::{
+    DatabaseAddress, DeploymentFilter, DeploymentRecord, NewEnvironmentRecord, NewProjectRecord,
+    PlatformStore, PlatformTx, Store, StoreError,
 };
 
-fn open(dir: &tempfile::TempDir) -> Arc<SqliteStore> {
-    SqliteStore::open(&dir.path().join("temps.db")).unwrap()
+/// An empty database, and whatever must live as long as it is used.
+struct Database {
+    address: DatabaseAddress,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Database {
+    async fn open(&self) -> Arc<dyn Store> {
+        temps_store::open(&self.address, "local").await.unwrap()
+    }
+}
+
+fn sqlite(_promise: &str) -> Option<Database> {
+    let dir = tempfile::tempdir().unwrap();
+    Some(Database { address: DatabaseAddress::Sqlite(dir.path().join("temps.db")), _dir: Some(dir) })
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(promise: &str) -> Option<Database> {
+    let server = temps_testkit::Postgres::shared(promise)?;
+    Some(Database { address: server.url(&server.fresh_database()).parse().unwrap(), _dir: None })
+}
+
+/// Makes a test of each promise for each engine.
+macro_rules! keeps {
+    ($($promise:ident),+ $(,)?) => {
+        keeps! { @engine sqlite: $($promise),+ }
+        #[cfg(feature = "postgres")]
+        keeps! { @engine postgres: $($promise),+ }
+    };
+    (@engine $engine:ident: $($promise:ident),+) => {
+        mod $engine {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    if let Some(database) = super::$engine(stringify!($promise)) {
+                        super::$promise(&database).await;
+                    }
+                }
+            )+
+        }
+    };
+}
+
+keeps! {
+    a_change_and_its_event_are_kept_together_also_after_reopening,
+    a_refusal_leaves_neither_the_change_nor_its_event,
+    removing_a_project_removes_what_belongs_to_it_and_gives_no_id_twice,
+    deployments_are_found_by_what_narrows_them_newest_first,
+    a_sign_in_code_opens_one_session_while_it_is_fresh,
+    a_token_is_found_by_the_hash_of_its_secret_until_it_is_removed,
 }
 
 fn now() -> DateTime<Utc> {
@@ -84,11 +133,9 @@ fn add_deployment(tx: &dyn PlatformTx, slug: &str, state: &str) -> Result<Deploy
     })
 }
 
-#[tokio::test]
-async fn a_change_and_its_event_are_kept_together_also_after_reopening() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir);
-    let door: &dyn PlatformStore = &*store;
+async fn a_change_and_its_event_are_kept_together_also_after_reopening(database: &Database) {
+    let store = database.open().await;
+    let door: Arc<dyn PlatformStore> = store.clone();
     let project = door
         .change(|tx| {
             tx.publish(&event("one"))?;
@@ -99,16 +146,14 @@ async fn a_change_and_its_event_are_kept_together_also_after_reopening() {
         .unwrap();
     assert_eq!(*store.head().borrow(), 1);
     store.close().await;
-    let again = open(&dir);
+    let again = database.open().await;
     assert_eq!(again.project_by_slug("shop").await.unwrap(), Some(project));
     assert!(again.event("one").await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn a_refusal_leaves_neither_the_change_nor_its_event() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir);
-    let door: &dyn PlatformStore = &*store;
+async fn a_refusal_leaves_neither_the_change_nor_its_event(database: &Database) {
+    let store = database.open().await;
+    let door: Arc<dyn PlatformStore> = store.clone();
     let refused = door
         .change(|tx| {
             tx.insert_project(&new_project("shop"))?;
@@ -123,11 +168,9 @@ async fn a_refusal_leaves_neither_the_change_nor_its_event() {
     assert_eq!(*store.head().borrow(), 0, "nothing was announced");
 }
 
-#[tokio::test]
-async fn removing_a_project_removes_what_belongs_to_it_and_gives_no_id_twice() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir);
-    let door: &dyn PlatformStore = &*store;
+async fn removing_a_project_removes_what_belongs_to_it_and_gives_no_id_twice(database: &Database) {
+    let store = database.open().await;
+    let door: Arc<dyn PlatformStore> = store.clone();
     let old =
         door.change(|tx| Ok(Ok::<_, ()>(add_deployment(tx, "shop", "pending")?))).await.unwrap().unwrap();
     let project_id = old.info.project_id;
@@ -139,11 +182,9 @@ async fn removing_a_project_removes_what_belongs_to_it_and_gives_no_id_twice() {
     assert!(new.info.id > old.info.id && new.info.project_id > project_id);
 }
 
-#[tokio::test]
-async fn deployments_are_found_by_what_narrows_them_newest_first() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir);
-    let door: &dyn PlatformStore = &*store;
+async fn deployments_are_found_by_what_narrows_them_newest_first(database: &Database) {
+    let store = database.open().await;
+    let door: Arc<dyn PlatformStore> = store.clone();
     for (slug, state) in [("shop", "ready"), ("blog", "ready"), ("shop", "failed"), ("shop", "ready")] {
         door.change(move |tx| Ok(Ok::<_, ()>(add_deployment(tx, slug, state)?))).await.unwrap().unwrap();
     }
@@ -164,10 +205,8 @@ async fn deployments_are_found_by_what_narrows_them_newest_first() {
     assert_eq!(shop.last_deployment, Some(now()));
 }
 
-#[tokio::test]
-async fn a_sign_in_code_opens_one_session_while_it_is_fresh() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir);
+async fn a_sign_in_code_opens_one_session_while_it_is_fresh(database: &Database) {
+    let store = database.open().await;
     let (hour, minute) = (TimeDelta::hours(1), TimeDelta::minutes(1));
     store.add_login_code([1; 32], now() + minute, now()).await.unwrap();
     store.add_login_code([2; 32], now() + minute, now()).await.unwrap();
@@ -183,10 +222,8 @@ async fn a_sign_in_code_opens_one_session_while_it_is_fresh() {
     assert_eq!(store.session([11; 32], now()).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn a_token_is_found_by_the_hash_of_its_secret_until_it_is_removed() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(&dir);
+async fn a_token_is_found_by_the_hash_of_its_secret_until_it_is_removed(database: &Database) {
+    let store = database.open().await;
     let token = store.create_token("ci", false, [7; 32], now(), None).await.unwrap().unwrap();
     assert_eq!(
         store.create_token("ci", true, [8; 32], now(), None).await.unwrap(),
