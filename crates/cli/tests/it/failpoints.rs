@@ -211,12 +211,26 @@ impl Trial {
             }
             // Deliveries go on behind the publishes; the daemon may end in the midst of them.
             std::thread::sleep(Duration::from_millis(15));
-            if let Some(status) = self.stage.ended() {
-                let aborted = status.signal() == Some(rustix::process::Signal::ABORT.as_raw());
-                return if aborted { Ok(()) } else { Err(format!("the daemon ended with {status}")) };
+            if let Some(ended) = self.has_ended() {
+                return ended;
             }
         }
+        // Retries and dead letters come after waits of seconds, when everything is published.
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            if let Some(ended) = self.has_ended() {
+                return ended;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         Err(format!("the daemon never came to the point; its log:\n{}", self.stage.log_end()))
+    }
+
+    /// How the daemon ended, if it has: at its point, or in a way that it should not.
+    fn has_ended(&mut self) -> Option<Result<(), String>> {
+        let status = self.stage.ended()?;
+        let aborted = status.signal() == Some(rustix::process::Signal::ABORT.as_raw());
+        Some(if aborted { Ok(()) } else { Err(format!("the daemon ended with {status}")) })
     }
 
     /// Waits until the verdict is clean and the poison is a dead letter of the plugin that dies of it, of nobody else.

@@ -166,7 +166,8 @@ pub(crate) async fn has_received(state_dir: &Path, plugin: &str, wanted: &[Strin
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+    // Events that were alone in flight at a death are sent alone again, and have to be survived for five seconds each.
+    if tokio::time::timeout(PATIENCE * 8, all).await.is_err() {
         panic!("{plugin} never got {:?}", missing());
     }
 }
