@@ -235,6 +235,7 @@ mod tests {
             .adapter(2, "invoice.sent", |_| panic!("as ordered"))
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads best beside json!")]
     fn event(data: Value) -> String {
         json!({"id": "e", "event_type": "invoice.paid", "timestamp": "2026-06-06T12:00:00Z", "data": data})
             .to_string()

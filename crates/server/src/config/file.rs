@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(config.probe.give_up_after, Duration::from_secs(60));
         assert!(config.metrics_public);
         assert_eq!((config.node.as_str(), config.secret_in_file), ("eu-1", true));
-        assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+        assert!(!format!("{config:?}").contains(":secret@"), "{config:?}");
         assert_eq!(
             config.database().to_string(),
             "postgres://temps:***@db.example.com/temps?sslmode=verify-full"

@@ -1,6 +1,8 @@
 //! A daemon that is killed with -9 while it takes reports: what was confirmed is there, with its events, once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -23,13 +25,21 @@ async fn nothing_that_was_confirmed_is_lost_when_the_daemon_is_killed() {
     for round in 0..KILLS {
         let daemon = tokio::task::spawn_blocking(move || Daemon::start_in(home, &[])).await.unwrap();
         let token = std::fs::read_to_string(daemon.home.path().join("state/admin-token")).unwrap();
+        let under_way = Arc::new(AtomicUsize::new(0));
         let reporters = (0..REPORTERS).map(|reporter| {
             let (url, token) = (format!("{}/api/deployments", daemon.url), token.trim().to_owned());
-            tokio::spawn(report_until_it_is_gone(url, token, format!("{round}-{reporter}")))
+            tokio::spawn(report_until_it_is_gone(
+                url,
+                token,
+                format!("{round}-{reporter}"),
+                under_way.clone(),
+            ))
         });
         let reporters: Vec<_> = reporters.collect();
         // Any moment is as good as another; what counts is that reports are under way.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        while under_way.load(Ordering::Relaxed) <= REPORTERS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         daemon.signal(Signal::KILL);
         for reporter in reporters {
             confirmed.extend(reporter.await.unwrap());
@@ -47,7 +57,12 @@ async fn nothing_that_was_confirmed_is_lost_when_the_daemon_is_killed() {
 }
 
 /// Reports one deployment after the other. Returns the ids of those that were confirmed.
-async fn report_until_it_is_gone(url: String, token: String, name: String) -> Vec<i64> {
+async fn report_until_it_is_gone(
+    url: String,
+    token: String,
+    name: String,
+    under_way: Arc<AtomicUsize>,
+) -> Vec<i64> {
     let client = client();
     let mut confirmed = Vec::new();
     for number in 0.. {
@@ -57,6 +72,7 @@ async fn report_until_it_is_gone(url: String, token: String, name: String) -> Ve
         assert_eq!(answer.status(), StatusCode::CREATED);
         let Ok(made) = answer.json::<Value>().await else { break };
         confirmed.push(made["id"].as_i64().unwrap());
+        under_way.fetch_add(1, Ordering::Relaxed);
     }
     confirmed
 }
