@@ -2,7 +2,7 @@
 //!
 //! [`HostStore`] is what the plugin host needs: the event journal, deliveries, grants, names, inspections, the audit
 //! trail. [`PlatformStore`] is what the reference platform needs: projects, environments, deployments, tokens. Both
-//! doors open on one database, so that a change of the platform and its event are one transaction. [`open`] opens both:
+//! doors open on one database, so that a change of the platform and its event are one transaction. [`open()`] opens both:
 //! a SQLite file, or with feature `postgres` a database on a PostgreSQL server, which several hosts may share. SQL lives
 //! in this crate and nowhere else; the crate knows nothing of processes, sockets or HTTP.
 
