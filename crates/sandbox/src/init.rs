@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::control::{Control, Order, Report};
-use crate::outer::{EXIT_FAILED, EXIT_USAGE, begin, give_up_output, refuse};
+use crate::outer::{EXIT_FAILED, EXIT_USAGE, begin, give_up_output, refuse, remarked};
 use crate::plan::{Containment, Plan, Program, Stage};
 use crate::steps::{self, Achieved, StepFailure};
 use crate::{signals, tree};
@@ -50,7 +50,9 @@ pub(crate) fn run_with(control: Control) -> i32 {
         Ok(Some(Order::Launch(plan))) => plan,
         _ => return EXIT_FAILED,
     };
-    if let Err(StepFailure { step, error }) = steps::apply(&plan, Stage::Init) {
+    if let Err(StepFailure { step, error }) =
+        steps::apply(&plan, Stage::Init, |step, remark| remarked(&control, step, remark))
+    {
         return refuse(&control, step, &error);
     }
     let achieved = match steps::measure() {
@@ -105,10 +107,12 @@ fn command(control: &Arc<Control>, plan: Plan) -> io::Result<Command> {
     unsafe {
         command.pre_exec(move || {
             signals::reset_all();
-            steps::apply(&plan, Stage::Program).map_err(|StepFailure { step, error }| {
-                refuse(&control, step, &error);
-                error
-            })?;
+            steps::apply(&plan, Stage::Program, |step, remark| remarked(&control, step, remark)).map_err(
+                |StepFailure { step, error }| {
+                    refuse(&control, step, &error);
+                    error
+                },
+            )?;
             Err(image.execute())
         });
     }
