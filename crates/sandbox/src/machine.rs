@@ -39,8 +39,8 @@ pub struct Machine {
     pub partial: BTreeMap<Layer, String>,
     /// What keeps the limits that control groups can keep.
     pub groups: BTreeMap<Layer, Mechanism>,
-    /// Why other limits cannot be kept by groups; empty when nothing was refused.
-    pub groups_refused: String,
+    /// Why other limits cannot be kept by groups.
+    pub groups_refused: BTreeMap<Layer, String>,
 }
 
 /// What was seen of the program of the trial that succeeded.
@@ -85,7 +85,7 @@ impl Machine {
             unavailable: BTreeMap::new(),
             partial: BTreeMap::new(),
             groups: kept.into_iter().filter_map(|l| groups.mechanism(l).map(|m| (l, m))).collect(),
-            groups_refused: groups.refused().to_owned(),
+            groups_refused: kept.into_iter().filter_map(|l| groups.refused(l).map(|why| (l, why))).collect(),
         }
     }
 
@@ -114,8 +114,9 @@ impl Machine {
             }
             Layer::User => "no user was set aside for it".to_owned(),
             Layer::ProcessView => "it needs the layer `processes`".to_owned(),
-            _ if self.groups_refused.is_empty() => "no control group here has this controller".to_owned(),
-            _ => self.groups_refused.clone(),
+            _ => {
+                self.groups_refused.get(&layer).cloned().unwrap_or_else(|| "no control group keeps it".into())
+            }
         })
     }
 
@@ -194,8 +195,9 @@ impl Machine {
                 if self.groups.is_empty() {
                     return Err(ProbeError::NothingWorks(why));
                 }
-                self.groups.clear();
-                self.groups_refused = why;
+                for layer in std::mem::take(&mut self.groups).into_keys() {
+                    self.groups_refused.insert(layer, why.clone());
+                }
             }
             Step::NewSession | Step::Subreaper | Step::DieWithLauncher | Step::ProcessLimits(_) => {
                 return Err(ProbeError::NothingWorks(why));

@@ -10,7 +10,7 @@ fn machine() -> Machine {
         unavailable: BTreeMap::new(),
         partial: BTreeMap::new(),
         groups: [Layer::Memory, Layer::Cpu, Layer::Tasks].map(|l| (l, Mechanism::GroupV2)).into(),
-        groups_refused: String::new(),
+        groups_refused: BTreeMap::new(),
     }
 }
 

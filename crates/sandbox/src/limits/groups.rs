@@ -39,8 +39,8 @@ pub struct Groups {
 #[derive(Debug)]
 struct Inner {
     bases: Vec<Base>,
-    /// Why a controller is not to be had.
-    refused: String,
+    /// Why there is no place in a hierarchy: its controllers (none for version 2), and the reason.
+    refused: Vec<(Vec<String>, String)>,
     counter: AtomicU64,
 }
 
@@ -56,7 +56,7 @@ struct Base {
 
 /// Why a group cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the control group {path} cannot be set up: {source}", path = path.display())]
+#[error("the control group {path} cannot be used: {source}", path = path.display())]
 pub struct GroupsError {
     /// What failed.
     pub path: PathBuf,
@@ -67,15 +67,12 @@ pub struct GroupsError {
 impl Groups {
     /// Makes the host's place wherever this machine allows it, and sweeps what killed hosts left there. Blocks.
     ///
-    /// It never fails: what is not to be had is said by [`Groups::refused`].
+    /// It never fails: what is not to be had is told by [`Groups::refused`].
     #[must_use]
     pub fn open() -> Self {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
         let found = hierarchy::find(&read("mountinfo"), &read("cgroup"));
         let mut refused = Vec::new();
-        if found.is_empty() {
-            refused.push("no control groups are mounted".to_owned());
-        }
         let useful = |hierarchy: &&Hierarchy| {
             hierarchy.unified || hierarchy.controllers.iter().any(|c| is_wanted(c) || c == "cpuacct")
         };
@@ -83,30 +80,33 @@ impl Groups {
         for hierarchy in found.iter().filter(useful) {
             match open_in(hierarchy) {
                 Ok(base) => bases.push(base),
-                Err(error) => refused.push(error.to_string()),
+                Err(error) => refused.push((hierarchy.controllers.clone(), error.to_string())),
             }
         }
-        let inner = Inner { bases, refused: refused.join("; "), counter: AtomicU64::new(0) };
+        let inner = Inner { bases, refused, counter: AtomicU64::new(0) };
         Self { inner: Arc::new(inner) }
     }
 
     /// What enforces the limit of this layer here; `None` where no group can.
     #[must_use]
     pub fn mechanism(&self, layer: Layer) -> Option<Mechanism> {
-        let controller = match layer {
-            Layer::Memory => "memory",
-            Layer::Cpu => "cpu",
-            Layer::Tasks => "pids",
-            _ => return None,
-        };
+        let controller = controller(layer)?;
         let base = self.inner.bases.iter().find(|base| base.controllers.iter().any(|c| c == controller))?;
         Some(if base.unified { Mechanism::GroupV2 } else { Mechanism::GroupV1 })
     }
 
-    /// Why something is not to be had, in words; empty when nothing was refused.
+    /// Why no group keeps the limit of this layer; `None` where one does.
     #[must_use]
-    pub fn refused(&self) -> &str {
-        &self.inner.refused
+    pub fn refused(&self, layer: Layer) -> Option<String> {
+        if self.mechanism(layer).is_some() {
+            return None;
+        }
+        let controller = controller(layer)?;
+        let refused = &self.inner.refused;
+        let own = refused.iter().find(|(controllers, _)| controllers.iter().any(|c| c == controller));
+        let reason = own.or_else(|| refused.iter().find(|(controllers, _)| controllers.is_empty()));
+        let none = || format!("no control group here has the controller {controller}");
+        Some(reason.map_or_else(none, |(_, reason)| reason.clone()))
     }
 
     /// Makes a group with these limits for one program. The quota of processor time is not among them yet, because a start
@@ -141,6 +141,16 @@ impl Drop for Inner {
             // Programs are gone before their host is; what is not is swept by the next host.
             let _ = std::fs::remove_dir(&base.path);
         }
+    }
+}
+
+/// The controller that keeps the limit of a layer.
+pub(super) fn controller(layer: Layer) -> Option<&'static str> {
+    match layer {
+        Layer::Memory => Some("memory"),
+        Layer::Cpu => Some("cpu"),
+        Layer::Tasks => Some("pids"),
+        _ => None,
     }
 }
 
@@ -239,7 +249,7 @@ fn make_locked(parent: &Path) -> Result<(PathBuf, File), GroupsError> {
             Ok(Some(lock)) => return Ok((path, lock)),
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
-            Err(source) => return Err(GroupsError { path, source }),
+            Err(source) => return Err(GroupsError { path: parent.to_owned(), source }),
         }
     }
     Err(GroupsError { path: parent.to_owned(), source: last })
