@@ -15,6 +15,7 @@ use temps_protocol::{Feature, PluginName};
 use temps_sandbox::{
     Arg, Containment, Control, ControlError, Order, Plan, Probe, ProbeError, Program, Report,
 };
+use tokio::io::unix::AsyncFd;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -174,11 +175,13 @@ impl Launcher {
         let launcher_pid = child.id().ok_or(SpawnError::LauncherEnded)?;
         control.order(&Order::Launch(plan))?;
         let control = registered(control).map_err(ControlError::Socket)?;
-        let started = tokio::time::timeout(LAUNCH_TIMEOUT, next_report(&control)).await;
+        let started = tokio::time::timeout(LAUNCH_TIMEOUT, outcome(&control)).await;
         let (own_pid, containment) = match started.map_err(|_| SpawnError::Timeout)?? {
             Some(Report::Started { pid, containment, .. }) => (pid, containment),
             Some(Report::StepFailed { step, error }) => return Err(SpawnError::Step { step, error }),
-            Some(Report::Exited { .. }) | None => return Err(SpawnError::LauncherEnded),
+            Some(Report::Exited { .. } | Report::Remarked { .. }) | None => {
+                return Err(SpawnError::LauncherEnded);
+            }
         };
         let (signals, signal_queue) = mpsc::channel(SIGNAL_QUEUE);
         let lifeline = CancellationToken::new();
@@ -196,6 +199,16 @@ impl Launcher {
         };
         tokio::spawn(watched.run(told));
         Ok(Process { stdout, stderr, launcher_pid, pid, containment, signals, lifeline, end })
+    }
+}
+
+/// How the launch ended. What is remarked on the way there is no end.
+async fn outcome(control: &AsyncFd<Control>) -> Result<Option<Report>, ControlError> {
+    loop {
+        match next_report(control).await? {
+            Some(Report::Remarked { .. }) => {}
+            other => return Ok(other),
+        }
     }
 }
 
