@@ -208,7 +208,7 @@ fn python_and_node_live_in_the_sandbox() {
         tempfile.NamedTemporaryFile().write(b'x')\n\
         sqlite3.connect('own.db').execute('create table t (a)')\n\
         s = socket.socket(socket.AF_UNIX); s.bind('own.sock'); s.listen()\n\
-        asyncio.run(asyncio.sleep(0)); print('alive', os.getuid() != 0)";
+        asyncio.run(asyncio.sleep(0)); print('alive', str(os.getuid() != 0).lower())";
     let node = "const {execSync} = require('child_process'); const {Worker} = require('worker_threads');\n\
         require('fs').writeFileSync('own', 'x'); require('crypto').randomBytes(8);\n\
         execSync('/bin/true'); const w = new Worker('1', {eval: true});\n\

@@ -35,6 +35,8 @@ shift
 mkfifo "$shared/console"
 "$@" <"$shared/console" &
 machine=$!
+# The machine's own end is then the end of what it says.
+exec >/dev/null
 cat >"$shared/console"
 kill -KILL -- "-$machine" "$machine" 2>/dev/null
 rm -rf -- "$shared"

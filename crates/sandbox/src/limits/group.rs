@@ -41,6 +41,8 @@ pub struct Usage {
     pub cpu_us: Option<u64>,
     /// Processes and threads, the launcher's few among them.
     pub tasks: Option<u64>,
+    /// How often it was held back because it had used up its processor time.
+    pub throttled: Option<u64>,
 }
 
 impl Group {
@@ -79,7 +81,9 @@ impl Group {
             number(&place.path.join(if place.unified { "memory.current" } else { "memory.usage_in_bytes" }))
         });
         let tasks = self.place("pids").and_then(|place| number(&place.path.join("pids.current")));
-        Usage { memory, cpu_us: self.cpu_us(), tasks }
+        let throttled =
+            self.place("cpu").and_then(|place| field(&place.path.join("cpu.stat"), "nr_throttled"));
+        Usage { memory, cpu_us: self.cpu_us(), tasks, throttled }
     }
 
     /// How often the kernel ended a process of the group for want of memory; `None` where no group watches over memory.

@@ -1,7 +1,7 @@
 //! For tests: a launcher, and a small host that launches a program and shows the launcher's reports.
 //!
 //! `launch MEANS PROGRAM ARGS...` launches from a thread that ends at once, prints each report as a line of JSON on stderr, and ends with the
-//! launcher. It reads signal numbers from its input, one a line, and forwards them. MEANS is `pid_namespace`,
+//! launcher. It reads signal numbers from its input, one a line, and forwards them; at `verify` it reads all layers back again. MEANS is `pid_namespace`,
 //! `process_group`, `any`, a whole list of steps as JSON, or what is wanted of the sandbox as a JSON object. For that last one,
 //! what was read back of every layer comes as a line of JSON too, and the group's account when the program has ended.
 //!
@@ -13,7 +13,9 @@ use std::io::BufRead;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::Timespec;
 use temps_sandbox::{
     Arg, Containment, Control, ControlError, Decision, Group, Groups, Layer, Limits, Machine, Mount, Order,
     Plan, Policies, Policy, Program, Remark, Report, Step, Wanted, decide,
@@ -74,7 +76,19 @@ struct Boxed {
     decision: Decision,
     group: Group,
     remarks: Vec<Remark>,
+    pid: Option<u32>,
 }
+
+impl Boxed {
+    /// Reads back every layer.
+    fn show(&self) {
+        let layers = temps_sandbox::verify(&self.decision, self.pid, &self.remarks, Some(&self.group));
+        eprintln!("{}", serde_json::json!({"layers": layers}));
+    }
+}
+
+/// Time between two looks at what was asked for.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 fn decided(executable: &std::path::Path, text: &str) -> Result<(Boxed, Sandbox), Box<dyn std::error::Error>> {
     let sandbox: Sandbox = serde_json::from_str(text)?;
@@ -90,7 +104,7 @@ fn decided(executable: &std::path::Path, text: &str) -> Result<(Boxed, Sandbox),
     };
     let decision = decide(&machine, &wanted)?;
     let group = groups.create("test", &decision.group)?;
-    Ok((Boxed { decision, group, remarks: Vec::new() }, sandbox))
+    Ok((Boxed { decision, group, remarks: Vec::new(), pid: None }, sandbox))
 }
 
 fn run(means: &str, path: String, args: Vec<Arg>) -> Result<(), Box<dyn std::error::Error>> {
@@ -110,7 +124,10 @@ fn run(means: &str, path: String, args: Vec<Arg>) -> Result<(), Box<dyn std::err
         "process_group" => Plan::process_group_steps(),
         steps => serde_json::from_str(steps)?,
     };
-    let env = BTreeMap::from([("ONLY".to_owned(), "this".to_owned())]);
+    let mut env = BTreeMap::from([("ONLY".to_owned(), "this".to_owned())]);
+    if boxed.is_some() {
+        env.insert("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned());
+    }
     let program = Program { path: path.into(), args, env, directory };
     let plan = match &boxed {
         Some(boxed) => boxed.decision.plan(program, boxed.group.directories()),
@@ -127,8 +144,13 @@ fn run(means: &str, path: String, args: Vec<Arg>) -> Result<(), Box<dyn std::err
     control.order(&Order::Launch(plan))?;
     let control = Arc::new(control);
     let orders = Arc::clone(&control);
+    let asked = Arc::new(AtomicBool::new(false));
+    let ask = Arc::clone(&asked);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if line.trim() == "verify" {
+                ask.store(true, Ordering::SeqCst);
+            }
             let Ok(signal) = line.trim().parse() else { continue };
             if orders.order(&Order::Signal(signal)).is_err() {
                 break;
@@ -137,7 +159,12 @@ fn run(means: &str, path: String, args: Vec<Arg>) -> Result<(), Box<dyn std::err
     });
     loop {
         let mut fds = [rustix::event::PollFd::new(&*control, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut fds, None)?;
+        rustix::event::poll(&mut fds, Some(&TICK))?;
+        if asked.swap(false, Ordering::SeqCst)
+            && let Some(boxed) = &boxed
+        {
+            boxed.show();
+        }
         match control.report() {
             Ok(Some(report)) => {
                 eprintln!("{}", serde_json::to_string(&report)?);
@@ -166,9 +193,8 @@ fn show(boxed: &mut Boxed, launcher: u32, report: Report) -> Result<(), Box<dyn 
             if let Some(percent) = boxed.decision.group.cpu {
                 boxed.group.apply_cpu_quota(percent)?;
             }
-            let pid = temps_sandbox::program_pid(launcher, pid);
-            let layers = temps_sandbox::verify(&boxed.decision, pid, &boxed.remarks, Some(&boxed.group));
-            eprintln!("{}", serde_json::json!({"layers": layers}));
+            boxed.pid = temps_sandbox::program_pid(launcher, pid);
+            boxed.show();
         }
         _ => {}
     }
