@@ -107,6 +107,19 @@ impl Policies {
     pub fn strictest() -> Self {
         Self::unset()
     }
+
+    /// Nothing but what keeps the processes of a program together.
+    #[must_use]
+    pub fn processes_only() -> Self {
+        let kept = [Layer::Processes, Layer::ProcessView, Layer::Privileges];
+        let off = Layer::ALL.into_iter().filter(|layer| !kept.contains(layer));
+        Self(off.map(|layer| (layer, Policy::Off)).collect())
+    }
+
+    /// The layers for which something is said.
+    pub fn iter(&self) -> impl Iterator<Item = (Layer, Policy)> + '_ {
+        self.0.iter().map(|(layer, policy)| (*layer, *policy))
+    }
 }
 
 impl Decision {

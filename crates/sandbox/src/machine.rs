@@ -21,9 +21,6 @@ const PROGRAMS: [&str; 3] = ["/bin/sleep", "/usr/bin/sleep", "/run/current-syste
 /// How long the program of a trial would run, in seconds. It is ended long before.
 const TRIAL_SECONDS: &str = "30";
 
-/// A user that a trial is run as by a host that is root. Nothing belongs to it.
-const TRIAL_USER: (u32, u32) = (65_533, 65_533);
-
 /// What a machine can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -54,11 +51,17 @@ pub struct TrialReport {
 
 impl Machine {
     /// Tries out what `executable` can do as a launcher here, with every layer but those that `policies` leaves out. Blocks
-    /// for some tens of milliseconds, at most [`crate::PROBE_TIMEOUT`] for each layer that the machine refuses.
+    /// for some tens of milliseconds, at most [`crate::PROBE_TIMEOUT`] for each layer that the machine refuses. A host that is
+    /// root tries `user`, one of those that its programs are to run as.
     ///
     /// # Errors
     /// [`ProbeError`] when it is no launcher, or nothing at all can be launched.
-    pub fn probe(executable: &Path, groups: &Groups, policies: &Policies) -> Result<TrialReport, ProbeError> {
+    pub fn probe(
+        executable: &Path,
+        groups: &Groups,
+        policies: &Policies,
+        user: (u32, u32),
+    ) -> Result<TrialReport, ProbeError> {
         if inside_probe() {
             return Err(ProbeError::Inside);
         }
@@ -66,7 +69,7 @@ impl Machine {
         let mut machine = Self::untried(groups);
         // Each round takes one layer away, so this ends.
         for _ in 0..=2 * Layer::ALL.len() {
-            match machine.try_out(executable, groups, policies) {
+            match machine.try_out(executable, groups, policies, user) {
                 Ok(layers) => return Ok(TrialReport { machine, layers }),
                 Err((step, why)) => machine.learn(step.as_ref(), why)?,
             }
@@ -87,6 +90,30 @@ impl Machine {
             groups: kept.into_iter().filter_map(|l| groups.mechanism(l).map(|m| (l, m))).collect(),
             groups_refused: kept.into_iter().filter_map(|l| groups.refused(l).map(|why| (l, why))).collect(),
         }
+    }
+
+    /// A machine that can do nothing but start programs, and why. What is then wanted is reported as missing.
+    #[must_use]
+    pub fn unable(why: &str) -> Self {
+        let kept = [Layer::OpenFiles, Layer::FileSize, Layer::Memory, Layer::Cpu, Layer::Tasks];
+        let unavailable = Layer::ALL.into_iter().filter(|layer| !kept.contains(layer));
+        Self {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            user_namespace: false,
+            unavailable: unavailable.map(|layer| (layer, why.to_owned())).collect(),
+            partial: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            groups_refused: kept.into_iter().map(|layer| (layer, why.to_owned())).collect(),
+        }
+    }
+
+    /// Whether programs can run as users of their own here, with these policies. Without a root of its own a program would
+    /// not reach its files, which lie in directories of the host's.
+    #[must_use]
+    pub fn has_users(&self, policies: &Policies) -> bool {
+        let can = |layer| policies.of(layer) != Policy::Off && !self.unavailable.contains_key(&layer);
+        self.uid == 0 && !self.user_namespace && can(Layer::User) && can(Layer::Files)
     }
 
     /// Whether a layer can be had for what is wanted, at least in part.
@@ -126,11 +153,12 @@ impl Machine {
         executable: &Path,
         groups: &Groups,
         policies: &Policies,
+        user: (u32, u32),
     ) -> Result<Vec<LayerReport>, (Option<Step>, String)> {
         let said = |why: String| (None, why);
         let path = PROGRAMS.iter().map(Path::new).find(|path| path.exists());
         let path = path.ok_or_else(|| said("there is no program to try with".into()))?;
-        let user = (self.uid == 0).then_some(TRIAL_USER);
+        let user = (self.uid == 0).then_some(user);
         let policies = Policies::strictest().overridden_by(policies);
         // What the policies require is no matter here: the machine is asked what it can do.
         let optional = Layer::ALL.iter().fold(policies, |all, layer| match all.of(*layer) {

@@ -128,6 +128,14 @@ impl Group {
         }
     }
 
+    /// Ends everything in the group and removes it. Blocks for a second at most; what cannot be ended then stays for the next
+    /// sweep.
+    pub fn end(&self) {
+        for place in &self.places {
+            end(&place.path);
+        }
+    }
+
     pub(super) fn set(&self, controller: &str, v2: &str, v1: &str, value: u64) -> Result<(), GroupsError> {
         let Some(place) = self.place(controller) else { return Ok(()) };
         write(&place.path.join(if place.unified { v2 } else { v1 }), &value.to_string())
@@ -164,9 +172,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for place in &self.places {
-            end(&place.path);
-        }
+        self.end();
     }
 }
 

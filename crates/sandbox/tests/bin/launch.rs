@@ -52,10 +52,13 @@ struct Sandbox {
     directory: Option<std::path::PathBuf>,
 }
 
+/// A user that nothing belongs to.
+const NOBODY: (u32, u32) = (65_533, 65_533);
+
 fn machine() -> ExitCode {
-    let tried = std::env::current_exe()
-        .map_err(|error| error.to_string())
-        .and_then(|own| Machine::probe(&own, &Groups::open(), &Policies::unset()).map_err(|e| e.to_string()));
+    let tried = std::env::current_exe().map_err(|error| error.to_string()).and_then(|own| {
+        Machine::probe(&own, &Groups::open(), &Policies::unset(), NOBODY).map_err(|e| e.to_string())
+    });
     match tried {
         Ok(trial) => {
             for layer in trial.layers {
@@ -93,7 +96,7 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 fn decided(executable: &std::path::Path, text: &str) -> Result<(Boxed, Sandbox), Box<dyn std::error::Error>> {
     let sandbox: Sandbox = serde_json::from_str(text)?;
     let groups = Groups::open();
-    let machine = Machine::probe(executable, &groups, &Policies::unset())?.machine;
+    let machine = Machine::probe(executable, &groups, &Policies::unset(), NOBODY)?.machine;
     let policies =
         sandbox.policies.iter().fold(Policies::default(), |all, (layer, policy)| all.with(*layer, *policy));
     let wanted = Wanted {
