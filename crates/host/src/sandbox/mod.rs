@@ -97,12 +97,15 @@ impl Default for PluginSandbox {
 
 impl SandboxSettings {
     /// Checks what cannot work.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Which setting is wrong, and what would be right.
+    pub fn check(&self) -> Result<(), String> {
         for (of, set) in
             std::iter::once(("", &self.all)).chain(self.plugins.iter().map(|(n, s)| (n.as_str(), s)))
         {
             if let Some(path) = set.read_only_paths.iter().find(|path| !path.is_absolute()) {
-                return Err(format!("sandbox.read_only_paths{of}: {} must begin with \"/\"", path.display()));
+                return Err(format!("sandbox.{of}read_only_paths: {} must begin with \"/\"", path.display()));
             }
         }
         if self.first_user < 1000 {
@@ -127,7 +130,10 @@ impl SandboxSettings {
 
 impl LimitSettings {
     /// Checks what cannot work.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Which setting is wrong, and what would be right.
+    pub fn check(&self) -> Result<(), String> {
         self.plugins.values().chain([&self.all]).try_for_each(SomeLimits::check)
     }
 }
