@@ -8,10 +8,13 @@ The comfortable way is :class:`Plugin`; the few functions below it are the proto
 import sys
 
 from .channel import ChannelError, ChannelLost
+from .config import ConfigError, Configuration
 from .context import Context
+from .data import Deployment, Environment, Project
 from .events import Event
 from .handshake import Launch, Ready, UsageError, emit_manifest, emit_ready, guard_stdout
 from .http import Headers, HttpError, Request, Response, Upgrade, User
+from .kv import Entry, KeyValue
 from .log import logger
 from .manifest import (
     API_VERSION,
@@ -23,7 +26,19 @@ from .manifest import (
     PluginManifest,
     Resources,
 )
-from .platform import Deployment, Environment, Platform, Project
+from .payload import (
+    DeploymentCancelled,
+    DeploymentCreated,
+    DeploymentFailed,
+    DeploymentReady,
+    DeploymentSubject,
+    DeploymentSucceeded,
+    EnvironmentSubject,
+    Payload,
+    PayloadError,
+    ProjectSubject,
+)
+from .platform import Platform
 from .plugin import Plugin
 from .server import Server, run_server
 from .websocket import WebSocket, WebSocketClosed
@@ -33,22 +48,36 @@ __all__ = [
     "API_VERSION",
     "ChannelError",
     "ChannelLost",
+    "ConfigError",
+    "Configuration",
     "Context",
     "Deployment",
+    "DeploymentCancelled",
+    "DeploymentCreated",
+    "DeploymentFailed",
+    "DeploymentReady",
+    "DeploymentSubject",
+    "DeploymentSucceeded",
+    "Entry",
     "Environment",
+    "EnvironmentSubject",
     "Event",
     "EventFilter",
     "Headers",
     "HttpError",
+    "KeyValue",
     "Launch",
     "ManifestError",
     "NavEntry",
     "NavSection",
+    "Payload",
+    "PayloadError",
     "Permissions",
     "Platform",
     "Plugin",
     "PluginManifest",
     "Project",
+    "ProjectSubject",
     "Ready",
     "Request",
     "Resources",

@@ -42,6 +42,7 @@ class Plugin:
         self._events: list[tuple[str, EventHandler]] = []
         self._routes: list[tuple[str, re.Pattern[str], RouteHandler]] = []
         self._on_start: list[Hook] = []
+        self._on_config: list[Hook] = []
         self._on_shutdown: list[Hook] = []
         self._ui: Union[str, "os.PathLike[str]", None] = None
         self._app: Optional[App] = None
@@ -126,6 +127,14 @@ class Plugin:
         self._on_start.append(hook)
         return hook
 
+    def on_config(self, hook: F) -> F:
+        """Runs ``hook(ctx)`` after the operator changed the settings; ``ctx.config`` has the new ones.
+
+        Changes that come fast are told once. It does not run for the configuration that the start hook finds.
+        """
+        self._on_config.append(hook)
+        return hook
+
     def on_shutdown(self, hook: F) -> F:
         """Runs ``hook(ctx)`` before the plugin ends, after the events that it still had were handled."""
         self._on_shutdown.append(hook)
@@ -154,7 +163,9 @@ class Plugin:
             route=self._route,
             app=self._app,
             on_start=self._on_start,
+            on_config=self._on_config,
             on_shutdown=self._on_shutdown,
+            declares_config=self.manifest.config is not None,
             ui=self._ui,
             open_routes=self.open_routes,
         )
