@@ -71,10 +71,10 @@ class Fields:
         self, field: str, default: Optional[int] = None, least: int = MIN_I32, most: int = MAX_I32
     ) -> int:
         """An integer from ``least`` to ``most``, by default any of 32 bits."""
-        value = self._value.get(field)
+        value: object = self._value.get(field)
         if value is None and default is not None:
             return default
-        if value is None or isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, int):
             raise WireError(f"must be an integer, found {_kind(value)}", self.name(field))
         if not least <= value <= most:
             raise WireError(f"must be from {least} to {most}, found {value}", self.name(field))
@@ -182,9 +182,10 @@ def text_entry(value: Any, name: str) -> str:
 
 def integer_entry(value: Any, name: str) -> int:
     """An entry of a list that must be an integer of 32 bits."""
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_I32 <= value <= MAX_I32:
+    found: object = value
+    if isinstance(found, bool) or not isinstance(found, int) or not MIN_I32 <= found <= MAX_I32:
         raise WireError(f"must be an integer of 32 bits, found {_kind(value)}", name)
-    return value
+    return found
 
 
 def parse_time(text: str) -> Optional[datetime]:

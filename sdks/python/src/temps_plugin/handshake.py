@@ -130,7 +130,7 @@ class Ready:
             raise WireError("the plugin said that it cannot start", "ready")
         return cls(
             has_ui=fields.flag("has_ui", False),
-            openapi=fields.raw("openapi"),
+            openapi=fields.opt_object("openapi"),
             features=fields.list("features", text_entry),
         )
 

@@ -84,7 +84,9 @@ class KeyValue:
 
     async def delete(self, key: str, *, revision: Optional[int] = None) -> bool:
         """Deletes an entry, with ``revision`` only if it still has that one. Returns whether it was there."""
-        params = {"key": key} if revision is None else {"key": key, "revision": revision}
+        params: dict[str, Any] = {"key": key}
+        if revision is not None:
+            params["revision"] = revision
         return read_answer("kv_delete", _deleted, await self._ask("kv_delete", **params))
 
     async def keys(self, prefix: str = "") -> Keys:

@@ -11,7 +11,7 @@ from . import handshake
 from .asgi import App
 from .context import Context
 from .events import Event, is_pattern, matches
-from .handshake import Launch
+from .handshake import Launch, Ready
 from .http import HttpError, Request
 from .log import log_to_stderr, logger
 from .manifest import PluginManifest
@@ -151,11 +151,13 @@ class Plugin:
         except Exception as error:
             logger.error("the plugin cannot start: %s", error, exc_info=error)
             sys.exit(1)
-        handshake.emit_ready(has_ui=self._ui is not None, openapi=self._openapi)
+        end_on_signals(server)
+        ready = self.ready(server)
+        handshake.emit_ready(ready.has_ui, ready.openapi, ready.features)
         sys.exit(server.wait())
 
     def start(self, launch: Launch) -> Server:
-        """Serves the socket and returns; for tests and for those who do the handshake themselves."""
+        """Serves the socket and returns; for tests, and for those who do the handshake themselves. No signal ends it."""
         parts = Parts(
             self.manifest.name,
             self.manifest.health_path,
@@ -171,8 +173,11 @@ class Plugin:
         )
         self._server = Server(parts, launch)
         self._server.start()
-        end_on_signals(self._server)
         return self._server
+
+    def ready(self, server: Server) -> Ready:
+        """What the ready line says."""
+        return Ready(has_ui=self._ui is not None, openapi=self._openapi, features=server.features)
 
     async def _route(self, ctx: Context, request: Request) -> Any:
         allowed: set[str] = set()

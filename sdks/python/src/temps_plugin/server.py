@@ -13,7 +13,7 @@ import os
 import signal
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Coroutine, Optional, Sequence, Union
 
@@ -101,6 +101,8 @@ class Server:
         self._ended = threading.Event()
         self._failure: Optional[BaseException] = None
         self._started_serving = False
+        #: Done once the start hooks have ended, with what made the start fail.
+        self.start_outcome: Future[None] = Future()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stopping: Optional[asyncio.Event] = None
         self._background: set["asyncio.Future[None]"] = set()
@@ -113,7 +115,6 @@ class Server:
 
         :raises OSError: when the socket cannot be bound.
         """
-        handshake.remember_features(self.features)
         thread = threading.Thread(target=self._run, name="temps-plugin")
         thread.start()
         self._bound.wait()
@@ -147,6 +148,8 @@ class Server:
             self._threads.shutdown(wait=False)
             self._event_thread.shutdown(wait=False)
             self._bound.set()
+            if not self.start_outcome.done():
+                self.start_outcome.set_exception(self._failure or RuntimeError("the plugin ended before it had started"))
             self._ended.set()
 
     async def _live(self) -> None:
@@ -168,6 +171,7 @@ class Server:
             if starting.done() and not stopping.done() and not parent.done():
                 starting.result()
                 self._started.set()
+                self.start_outcome.set_result(None)
                 self._spawn(self._follow_config())
                 await asyncio.wait({stopping, parent}, return_when=asyncio.FIRST_COMPLETED)
             logger.info("ending: %s", "the host has died" if parent.done() else "it was told to")
@@ -347,6 +351,7 @@ def run_server(
         ui=ui,
     )
     server = Server(parts, launch or Launch.from_args_or_exit())
+    handshake.remember_features(server.features)
     server.start()
     end_on_signals(server)
     return server
