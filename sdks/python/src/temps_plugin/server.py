@@ -396,7 +396,7 @@ async def _in_time(work: Coroutine[Any, Any, None], seconds: float, words: str) 
     try:
         await asyncio.wait_for(work, seconds)
     except asyncio.TimeoutError:
-        raise TimeoutError(f"{words} {seconds:.0f} s") from None
+        raise RuntimeError(f"{words} {seconds:.0f} s") from None
 
 
 async def _bind(path: str, http: HttpServer) -> asyncio.AbstractServer:

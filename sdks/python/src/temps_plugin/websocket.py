@@ -117,6 +117,11 @@ class WebSocket:
                 pass
             self._closed = self._closed or WebSocketClosed(code, reason)
 
+    def abort(self) -> None:
+        """Drops the connection without a goodbye."""
+        self._writer.transport.abort()
+        self._lost()
+
     async def _message(self, kind: int, data: bytes) -> Union[str, bytes]:
         if kind == _BINARY:
             return data

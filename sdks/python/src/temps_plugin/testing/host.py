@@ -76,6 +76,7 @@ class TestHost:
         self._server: Optional[Server] = None
         self._process: Optional[asyncio.subprocess.Process] = None
         self._channel: Optional[WebSocket] = None
+        self._sockets: list[WebSocket] = []
         self._tasks: list["asyncio.Task[None]"] = []
         self._acks: dict[str, "asyncio.Future[Optional[str]]"] = {}
         self._log: list[str] = []
@@ -97,7 +98,7 @@ class TestHost:
             else:
                 await self._start_process(self._plugin)
             if self._with_channel:
-                await self.connect_channel()
+                await self._first_channel()
             if self._server is not None:
                 await self._until_started(self._server)
         except BaseException:
@@ -146,7 +147,10 @@ class TestHost:
 
     async def websocket(self, path: str, headers: Optional[dict[str, Optional[str]]] = None) -> WebSocket:
         """A WebSocket of the plugin's own."""
-        return await _patiently(self._client.websocket(path, headers or {}, MAX_FRAME_BYTES), f"the upgrade of {path}")
+        opened = self._client.websocket(path, headers or {}, MAX_FRAME_BYTES)
+        socket = await _patiently(opened, f"the upgrade of {path}")
+        self._sockets.append(socket)
+        return socket
 
     # ---- events and settings
 
@@ -162,7 +166,10 @@ class TestHost:
         project_id: Optional[int] = None,
         data: Optional[dict[str, Any]] = None,
     ) -> None:
-        """Sends an event (or a new one of this type) over the channel, and waits until it was handled.
+        """Sends an event (or a new one of this type), and waits until it was handled.
+
+        It goes over the channel, or by ``POST /_events`` when there is none. A host without the feature ``ack`` learns over a
+        channel only that it was read.
 
         :raises EventNotHandled: with the handler's error, or because the manifest does not ask for such events, which a host
             would then never deliver.
@@ -171,12 +178,24 @@ class TestHost:
             event = self.event(event, project_id=project_id, data=data)
         if not any(matches(pattern, event.event_type) for pattern in self.manifest.events):
             raise EventNotHandled(f"the manifest asks for {list(self.manifest.events)}, not for {event.event_type}")
+        if self._channel is None:
+            await self._post(event)
+            return
+        if "ack" not in self._features:
+            await self._send({"type": "event", "event": event.to_dict()})
+            await _patiently(self._channel.ping(), "the answer to a ping")
+            return
         acked: asyncio.Future[Optional[str]] = asyncio.get_running_loop().create_future()
         self._acks[event.id] = acked
         await self._send({"type": "event", "event": event.to_dict()})
         reason = await _patiently(acked, f"the handling of {event.event_type}")
         if reason is not None:
             raise EventNotHandled(reason)
+
+    async def _post(self, event: Event) -> None:
+        answer = await self.request("POST", "/_events", json_body=event.to_dict())
+        if not 200 <= answer.status < 300:
+            raise EventNotHandled(f"POST /_events was answered with {answer.status}: {answer.text}")
 
     async def configure(self, config: dict[str, Any]) -> None:
         """Sends other settings, as a host does after a change. Returns once the plugin has read them."""
@@ -191,12 +210,11 @@ class TestHost:
         """Cuts the channel, as a host that lost it."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            await channel.close()
+            channel.abort()
 
     async def connect_channel(self) -> None:
         """Makes a channel, in place of the one that there may be."""
-        opened = self._client.websocket("/_temps/channel", {}, MAX_FRAME_BYTES)
-        self._channel = await _patiently(opened, "the upgrade to the channel")
+        self._channel = await self.websocket("/_temps/channel")
         self._tasks.append(asyncio.ensure_future(self._serve(self._channel)))
         if "config" in self._features:
             await self._send_config()
@@ -216,11 +234,11 @@ class TestHost:
                 self._process.kill()
                 await self._process.wait()
                 raise TestError(f"the plugin did not end; its log:\n{self.log}") from None
-        for task in self._tasks:
-            if self._process is None:
-                task.cancel()
+        for socket in self._sockets:
+            socket.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._server, self._process, self._channel = None, None, None
+        self._sockets.clear()
         self._tasks.clear()
         shutil.rmtree(self._home, ignore_errors=True)
         return status
@@ -280,6 +298,15 @@ class TestHost:
         async for line in stderr:
             self._log.append(line.decode(errors="replace"))
 
+    async def _first_channel(self) -> None:
+        try:
+            await self.connect_channel()
+        except (OSError, EOFError):
+            # A plugin whose start failed may have ended before it could be reached; then that is what a test wants to know.
+            if self._server is not None:
+                await self._until_started(self._server)
+            raise
+
     async def _until_started(self, server: Server) -> None:
         try:
             await _patiently(asyncio.wrap_future(server.start_outcome), "the start hook")
@@ -299,6 +326,7 @@ class TestHost:
         await self._send({"type": "config", "config": self._config, "revision": self._revision})
 
     async def _serve(self, channel: WebSocket) -> None:
+        why = "the channel was lost"
         try:
             while True:
                 frame = json.loads(await channel.receive())
@@ -308,8 +336,13 @@ class TestHost:
                 else:
                     await self._answer(frame)
         except WebSocketClosed:
+            pass
+        except Exception as error:
+            why = f"the plugin sent what is not of the protocol: {error!r}"
+            await channel.close(1002)
+        finally:
             for event_id in list(self._acks):
-                self._settle(event_id, "the channel was lost")
+                self._settle(event_id, why)
 
     def _settle(self, event_id: str, reason: Optional[str]) -> None:
         acked = self._acks.pop(event_id, None)
