@@ -6,6 +6,7 @@ The comfortable way is :class:`Plugin`; the few functions below it are the proto
 """
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 from .channel import ChannelError, ChannelLost
 from .config import ConfigError, Configuration
@@ -26,23 +27,25 @@ from .manifest import (
     PluginManifest,
     Resources,
 )
-from .payload import (
-    DeploymentCancelled,
-    DeploymentCreated,
-    DeploymentFailed,
-    DeploymentReady,
-    DeploymentSubject,
-    DeploymentSucceeded,
-    EnvironmentSubject,
-    Payload,
-    PayloadError,
-    ProjectSubject,
-)
 from .platform import Platform
 from .plugin import Plugin
 from .server import Server, run_server
 from .websocket import WebSocket, WebSocketClosed
 from ._rules import WireError
+
+if TYPE_CHECKING:
+    from .payload import (
+        DeploymentCancelled,
+        DeploymentCreated,
+        DeploymentFailed,
+        DeploymentReady,
+        DeploymentSubject,
+        DeploymentSucceeded,
+        EnvironmentSubject,
+        Payload,
+        PayloadError,
+        ProjectSubject,
+    )
 
 __all__ = [
     "API_VERSION",
@@ -96,6 +99,23 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_PAYLOAD = frozenset(
+    """
+    DeploymentCancelled DeploymentCreated DeploymentFailed DeploymentReady DeploymentSubject DeploymentSucceeded
+    EnvironmentSubject Payload PayloadError ProjectSubject
+    """.split()
+)
+
+
+def __getattr__(name: str) -> Any:
+    # A plugin that does not look at payloads starts without them.
+    if name in _PAYLOAD:
+        from . import payload
+
+        return getattr(payload, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # In a process that a host started, what is printed from here on must not stand between the two lines. Anywhere else, an
 # import changes nothing.

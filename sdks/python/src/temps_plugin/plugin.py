@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from typing import Any, Callable, NoReturn, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TypeVar
 
 from . import handshake
-from .asgi import App
 from .context import Context
 from .events import Event, is_pattern, matches
 from .handshake import Launch, Ready
@@ -16,6 +14,10 @@ from .http import HttpError, Request
 from .log import log_to_stderr, logger
 from .manifest import PluginManifest
 from .server import EventHandler, Hook, Parts, RouteHandler, Server, end_on_signals
+
+if TYPE_CHECKING:
+    from .asgi import App
+    from .pages import Directory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +46,7 @@ class Plugin:
         self._on_start: list[Hook] = []
         self._on_config: list[Hook] = []
         self._on_shutdown: list[Hook] = []
-        self._ui: Union[str, "os.PathLike[str]", None] = None
+        self._ui: Optional[Directory] = None
         self._app: Optional[App] = None
         self._openapi: Optional[dict[str, Any]] = None
 
@@ -112,8 +114,11 @@ class Plugin:
         """Hands everything that no route of :meth:`route` answers to an ASGI application, unchanged."""
         self._app = app
 
-    def ui(self, directory: Union[str, "os.PathLike[str]"]) -> None:
-        """Serves a built page from a directory below ``/ui/``."""
+    def ui(self, directory: Directory) -> None:
+        """Serves a built page from a directory below ``/ui/``.
+
+        For one that is inside of the plugin's one file, :func:`importlib.resources.files` gives the directory.
+        """
         self._ui = directory
 
     def openapi(self, document: dict[str, Any]) -> None:

@@ -14,12 +14,10 @@ import signal
 import stat
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Callable, Coroutine, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Optional, Sequence, Union
 
 from . import handshake
 from ._rules import WireError
-from .asgi import App, AsgiApp
 from .channel import Channel, ChannelError, ack_frame
 from .context import Context
 from .events import MAX_EVENT_BYTES, Event
@@ -27,7 +25,10 @@ from .handshake import Launch
 from .http import MAX_HEAD, HttpError, HttpServer, Request, Response, Upgrade
 from .line import EventQueue
 from .log import log_to_stderr, logger
-from .pages import Pages
+
+if TYPE_CHECKING:
+    from .asgi import App, AsgiApp
+    from .pages import Directory, Pages
 
 #: How long the start hook may take, in seconds.
 START_TIMEOUT = 60.0
@@ -72,20 +73,20 @@ class Parts:
         on_shutdown: Sequence[Hook] = (),
         on_config: Sequence[Hook] = (),
         declares_config: bool = False,
-        ui: Union[str, "os.PathLike[str]", None] = None,
+        ui: Optional[Directory] = None,
         open_routes: bool = False,
     ) -> None:
         self.name = name
         self.health_path = health_path
         self.on_event = on_event
         self.route = route
-        self.app = None if app is None else AsgiApp(app)
+        self.app = None if app is None else _asgi_app(app)
         self.on_start = on_start
         self.on_shutdown = on_shutdown
         self.on_config = on_config
         #: Whether the manifest declares settings, so that the start waits for them where the host sends any.
         self.declares_config = declares_config
-        self.pages = None if ui is None else Pages(Path(ui))
+        self.pages = None if ui is None else _pages(ui)
         #: Every request that reaches the socket reaches the routes. For hosts that do not send the secret.
         self.open_routes = open_routes
 
@@ -322,7 +323,7 @@ def run_server(
     on_start: Optional[Hook] = None,
     on_config: Optional[Hook] = None,
     on_shutdown: Optional[Hook] = None,
-    ui: Union[str, "os.PathLike[str]", None] = None,
+    ui: Optional[Directory] = None,
     health_path: Optional[str] = None,
     launch: Optional[Launch] = None,
 ) -> Server:
@@ -355,6 +356,21 @@ def run_server(
     server.start()
     end_on_signals(server)
     return server
+
+
+# Most plugins have neither of these two, and start quicker without them.
+
+
+def _asgi_app(app: App) -> AsgiApp:
+    from .asgi import AsgiApp
+
+    return AsgiApp(app)
+
+
+def _pages(ui: Directory) -> Pages:
+    from .pages import Pages
+
+    return Pages(ui)
 
 
 def _hooks(hook: Optional[Hook]) -> Sequence[Hook]:
