@@ -183,6 +183,15 @@ class Everything(Scene):
         self.assertEqual(len(json.loads((self.host.home / "finished").read_text())), 3)
 
 
+    async def test_a_handler_that_never_returns_does_not_keep_the_process(self) -> None:
+        channel = await self.host.channel()
+        await channel.send({"type": "event", "event": event(1, "deployment.failed", block=100_000)})
+        await channel.raw(9, b"read")
+        self.assertEqual(await channel.frame(), (10, b"read"))
+        self.host.process.send_signal(signal.SIGTERM)
+        self.assertEqual(await self.host.ended(), 0)
+
+
 class HostGone(unittest.IsolatedAsyncioTestCase):
     async def test_the_plugin_ends_in_order_when_its_host_has_died(self) -> None:
         home = Path(tempfile.mkdtemp(prefix="temps-py-", dir="/tmp"))
@@ -275,6 +284,13 @@ class Starts(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await host.ended(), 2)
             await host.end()
             self.assertIn(b"--socket-path PATH", host.log)
+
+    async def test_a_script_whose_start_hook_fails_has_status_1_too(self) -> None:
+        host = await PlayedHost.start(PLUGINS / "failing_script.py")
+        await host.line()
+        self.assertEqual(await host.ended(), 1)
+        await host.end()
+        self.assertIn(b"nothing works today", host.log)
 
     async def test_a_start_hook_that_fails_ends_the_plugin_with_status_1_and_the_reason(self) -> None:
         host = await PlayedHost.start(PLUGINS / "everything.py")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
+import logging
 import os
 import signal
 import stat
@@ -38,6 +39,9 @@ CONFIG_TIMEOUT = 30.0
 
 #: How long the whole ending may take, in seconds. Hosts kill after 10 s.
 END_TIMEOUT = 8.0
+
+#: How long the process may go on after that, in seconds, because a handler in a thread does not return.
+LINGER = 1.0
 
 #: The part of the ending that may go into events that still wait, in seconds; the shutdown hook has the rest.
 DRAIN_TIMEOUT = 4.0
@@ -102,6 +106,10 @@ class Server:
         self._ended = threading.Event()
         self._failure: Optional[BaseException] = None
         self._started_serving = False
+        #: Whether the process is there for the plugin alone, and ends with it.
+        self.owns_process = False
+        #: Whether, beyond that, nobody waits for it and asks how it ended.
+        self.is_all = False
         #: Done once the start hooks have ended, with what made the start fail.
         self.start_outcome: Future[None] = Future()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
@@ -149,9 +157,21 @@ class Server:
             self._threads.shutdown(wait=False)
             self._event_thread.shutdown(wait=False)
             self._bound.set()
+            self._leave()
             if not self.start_outcome.done():
                 self.start_outcome.set_exception(self._failure or RuntimeError("the plugin ended before it had started"))
             self._ended.set()
+
+    def _leave(self) -> None:
+        """Lets the process end, where it is the plugin's own, also when a blocking handler never returns."""
+        if self.is_all and self._failure is not None and self._started_serving:
+            # The script has gone on, or has ended already, so nobody else can say that the plugin failed.
+            logging.shutdown()
+            os._exit(1)
+        if self.owns_process:
+            linger = threading.Timer(LINGER, os._exit, (0 if self._failure is None else 1,))
+            linger.daemon = True
+            linger.start()
 
     async def _live(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
@@ -214,16 +234,19 @@ class Server:
                     logger.error("the hook for a changed configuration failed: %s", error, exc_info=error)
 
     async def _end(self, http: HttpServer, work: "asyncio.Task[None]") -> None:
+        """No new work, events that wait, the shutdown hooks, the channel, requests that are open, the application."""
         if self._started.is_set():
             await self._queue.close()
             await asyncio.wait({work}, timeout=DRAIN_TIMEOUT)
+            for hook in self.parts.on_shutdown:
+                try:
+                    await self._call(self._threads, hook, self.context)
+                except Exception as error:
+                    logger.error("the shutdown hook failed: %s", error, exc_info=error)
         await self._channel.close()
         await http.close(DRAIN_TIMEOUT / 2)
-        if self._started.is_set():
-            for hook in self.parts.on_shutdown:
-                await self._call(self._threads, hook, self.context)
-            if self.parts.app is not None:
-                await self.parts.app.stop()
+        if self.parts.app is not None:
+            await self.parts.app.stop()
 
     async def _call(self, pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
         """Calls a handler: one written with ``async def`` here, one written with ``def`` in a thread."""
@@ -264,9 +287,13 @@ class Server:
         if path == "/_temps/channel":
             self._refuse_wrong_secret(request)
             return Upgrade(self._channel.serve)
-        if path == "/_events" and request.method == "POST":
+        if path == "/_events":
             self._refuse_wrong_secret(request)
+            if request.method != "POST":
+                raise HttpError(405, "events are posted", {"Allow": "POST"})
             return await self._event_of_post(request)
+        if path == "/_temps" or path.startswith("/_temps/"):
+            raise HttpError(404, "there is no such thing below /_temps")
         if self.parts.pages is not None and (path == "/ui" or path.startswith("/ui/")):
             return self.parts.pages.answer(request)
         if not self.parts.open_routes and self._claim(request) is not True:
@@ -353,6 +380,7 @@ def run_server(
     )
     server = Server(parts, launch or Launch.from_args_or_exit())
     handshake.remember_features(server.features)
+    server.owns_process = server.is_all = True
     server.start()
     end_on_signals(server)
     return server
