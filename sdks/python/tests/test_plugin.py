@@ -239,6 +239,21 @@ class Article(Scene):
         self.assertEqual(await self.host.ended(), 0)
 
 
+class Script(Scene):
+    program = "script.py"
+
+    async def test_blocking_handlers_of_a_script_that_has_ended_are_called_and_their_failures_are_told(self) -> None:
+        channel = await self.host.channel()
+        for number, kind in ((1, "shop.sold"), (2, "shop.broken"), (3, "shop.sold")):
+            await channel.send({"type": "event", "event": event(number, kind)})
+        acks = [await channel.message() for _ in range(3)]
+        self.assertEqual([ack["status"] for ack in acks], ["ok", "error", "ok"])
+        self.assertEqual(acks[1]["error"], "ValueError: the till is stuck")
+        self.host.process.send_signal(signal.SIGTERM)
+        self.assertEqual(await self.host.ended(), 0)
+        self.assertEqual((self.host.home / "finished").read_text(), "prepared event-1 event-2 event-3")
+
+
 class WithoutFeatures(Scene):
     features = ""
 

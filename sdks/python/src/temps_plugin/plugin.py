@@ -158,7 +158,6 @@ class Plugin:
         except Exception as error:
             logger.error("the plugin cannot start: %s", error, exc_info=error)
             sys.exit(1)
-        server.owns_process = True
         end_on_signals(server)
         ready = self.ready(server)
         handshake.emit_ready(ready.has_ui, ready.openapi, ready.features)
