@@ -44,6 +44,7 @@ check_run() {
 
 check_test() {
   need ps procps
+  need linux.uml user-mode-linux
   need chromium chromium
   # The server's programs lie outside of PATH on Debian. No cluster is made: tests make their own.
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || need postgres postgresql
