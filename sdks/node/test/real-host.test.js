@@ -1,6 +1,7 @@
 // Plugins of this SDK against the real host: one life with everything in it, and an event that fails first.
 import assert from "node:assert/strict";
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { CHECKOUT, MISSING, RealHost, bundled } from "./real-host.js";
 
@@ -83,4 +84,40 @@ scene("an event that a handler fails on comes again", async (host) => {
   assert.equal(new Set(await tries()).size, 1);
   const settled = ["delivery", "list", "--plugin", "moody", "--state", "settled"];
   await host.until("the host knows that it was handled", async () => (await host.temps(...settled)).items.length > 0);
+});
+
+const BOARD = `${CHECKOUT}examples/deployment-board`;
+const UNBUILT = existsSync(`${BOARD}/node_modules/vite`) ? undefined : "examples/deployment-board has no packages; run scripts/setup.sh test";
+
+scene("the board of deployments is built, shows what there was and what happens, and has its page", async (host) => {
+  if (UNBUILT) throw new Error(UNBUILT);
+  execFileSync("npm", ["run", "--silent", "build"], { cwd: BOARD, stdio: "inherit" });
+  const report = (state, ...more) => host.temps("deployment", "report", "--project", "shop", "--state", state, ...more);
+  await report("succeeded", "--site", "https://shop.example.com");
+  host.drop(`${BOARD}/dist`, "deployment-board");
+  await host.untilRunning("deployment-board");
+  const rows = async () => (await host.request("/api/x/deployment-board/deployments")).json;
+  await host.until("it shows what there was", async () => (await rows()).some((row) => row.state === "succeeded"));
+
+  // A page that looks sees the board at once, and then what happens.
+  const headers = { authorization: `Bearer ${host.token}` };
+  const live = await fetch(`${host.url}/api/x/deployment-board/deployments/live`, { headers });
+  assert.equal(live.headers.get("content-type"), "text/event-stream");
+  const pieces = live.body.pipeThrough(new TextDecoderStream())[Symbol.asyncIterator]();
+  let seen = "";
+  const until = async (words) => {
+    while (!seen.includes(words)) seen += (await pieces.next()).value;
+  };
+  await until("https://shop.example.com");
+  await report("failed", "--error", "no space left");
+  await until("no space left");
+  await pieces.return();
+  const [newest] = await rows();
+  assert.deepEqual([newest.project, newest.state, newest.error], ["shop", "failed", "no space left"]);
+
+  const page = await fetch(`${host.url}/api/x/deployment-board/ui/`, { headers: { ...headers, "sec-fetch-dest": "iframe" } });
+  const html = await page.text();
+  assert.match(html, /<main id="board">/);
+  const [, script] = /src="\.\/(assets\/index-[^"]+\.js)"/.exec(html) ?? [];
+  assert.match((await host.request(`/api/x/deployment-board/ui/${script}`)).text, /Deployments/);
 });
