@@ -285,6 +285,15 @@ impl Step {
         }
     }
 
+    /// The rules that the step puts in force, where it is made of rules.
+    #[must_use]
+    pub fn rules(&self) -> Vec<String> {
+        match self {
+            Step::SystemCalls { internet } => crate::steps::system_call_rules(*internet),
+            _ => Vec::new(),
+        }
+    }
+
     /// The layer that the step belongs to.
     #[must_use]
     pub fn layer(&self) -> Layer {

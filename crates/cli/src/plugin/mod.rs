@@ -3,6 +3,7 @@
 //! Every state that is shown is the daemon's measured one; nothing is concluded here.
 
 mod config;
+mod explain;
 mod grants;
 mod kv;
 mod logs;
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     List,
     /// Show everything about one plugin
     Info(Name),
+    /// Show what a plugin's sandbox is made of, and what of it is in force now
+    Explain(Name),
     /// Start a plugin that is stopped, crashed or quarantined
     Start(Name),
     /// Stop a plugin until it is started again, or the daemon restarts
@@ -117,6 +120,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
             let plugin: Plugin = client.post(&["api", "plugins", &name, "adopt"], &Adoption { file }).await?;
             return output.data(&plugin, stands);
         }
+        Command::Explain(Name { name }) => return explain::run(&name, client, output).await,
         Command::Usage(arguments) => return usage::run(arguments, client, output).await,
         Command::Config(command) => return config::run(command, client, output).await,
         Command::Kv(command) => return kv::run(command, client, output).await,
@@ -172,7 +176,9 @@ fn note(plugin: &Plugin) -> String {
     let paused = paused.map(|pause| format!("deliveries paused: {}", pause.reason));
     let dead = deliveries.filter(|deliveries| deliveries.dead > 0);
     let dead = dead.map(|deliveries| format!("{} dead letter(s)", deliveries.dead));
-    plugin.reason.clone().into_iter().chain(paused).chain(dead).collect::<Vec<_>>().join("; ")
+    let near = plugin.usage.iter().flat_map(|usage| usage.near_limits.iter());
+    let near = near.map(|limit| format!("near its limit {limit}"));
+    plugin.reason.clone().into_iter().chain(near).chain(paused).chain(dead).collect::<Vec<_>>().join("; ")
 }
 
 /// One line: where the plugin stands now.
@@ -204,6 +210,7 @@ fn one(plugin: &Plugin) -> String {
         ("kept together by", plugin.containment.clone()),
         ("running since", plugin.running_since.map(time)),
         ("uses", plugin.usage.as_ref().map(uses)),
+        ("near limits", plugin.usage.as_ref().and_then(|usage| list(&usage.near_limits))),
         ("next try", plugin.next_start_at.map(time)),
         ("starts", Some(plugin.starts.to_string())),
         ("crashes", Some(plugin.crashes.to_string())),

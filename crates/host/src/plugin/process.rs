@@ -211,12 +211,21 @@ impl Launcher {
         &self.tried
     }
 
+    /// What a program would get, without the files of its own.
+    ///
+    /// # Errors
+    /// [`Refusal`] where it would not be started.
+    pub fn foresee(&self, sandbox: &SandboxSpec) -> Result<Decision, Refusal> {
+        let user = self.machine.has_users(&sandbox.policies).then_some(TRIAL_USER);
+        confined::decide(&self.machine, &sandbox.clone().as_user(user), Vec::new())
+    }
+
     /// Starts a plugin and returns once it was executed.
     ///
     /// # Errors
     /// [`SpawnError`] names the step that failed; nothing of the plugin is left then.
     pub async fn spawn(&self, spec: &SpawnSpec) -> Result<Process, SpawnError> {
-        let decision = confined::decide(&self.machine, spec)?;
+        let decision = confined::decide(&self.machine, &spec.sandbox, confined::mounts(spec))?;
         let program = program(spec, confined::tmp_dir(&decision, spec))?;
         let group = self.group(spec, &decision).await?;
         let plan = decision.plan(program, group.directories());

@@ -35,6 +35,12 @@ use crate::versions::major_of;
 /// How long `GET /ui/` may take when ready did not say that there is a UI.
 const UI_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Time between two looks at how much disk a plugin takes. A disk takes a few hundred MiB in it.
+const DISK_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How many times longer than the look itself the pause after it is.
+const DISK_LOOK_SHARE: u32 = 20;
+
 /// The waits before each of the questions for a UI.
 const UI_WAITS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
@@ -532,25 +538,56 @@ async fn check(context: &StartContext, process: &Process, link: &Arc<Link>, puls
 }
 
 /// Measures what the plugin uses until the start is over.
-pub(crate) async fn watch_usage(context: StartContext, launcher: u32) {
+pub(crate) async fn watch_usage(context: StartContext, process: Arc<Process>) {
     let counted = || Traffic::counted(&context.shared.metrics, context.name.as_str());
     let mut meter = Meter::begin(Instant::now(), counted());
+    let limits = process.confined().limits();
     loop {
         let pause = context.shared.config().usage_every;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = context.over.cancelled() => return,
         }
-        // Failing means that the runtime ends.
-        let Ok(resources) = tokio::task::spawn_blocking(move || usage::measure(launcher)).await else {
-            return;
+        let (process, data) = (Arc::clone(&process), context.shared.places.data_path(context.name.as_str()));
+        let measure = move || {
+            let mut resources =
+                usage::measure(process.launcher_pid()).counted_by(&process.confined().usage());
+            resources.disk_bytes = crate::sandbox::used_by(&data);
+            resources
         };
-        let usage = meter.read(Instant::now(), Utc::now(), resources, counted());
+        // Failing means that the runtime ends.
+        let Ok(resources) = tokio::task::spawn_blocking(measure).await else { return };
+        let usage = meter.read(Instant::now(), Utc::now(), resources, counted()).near(&limits);
         // What was measured of a plugin that is gone would say nothing of it.
         if context.over.is_cancelled() {
             return;
         }
         context.report(Progress::Usage(usage)).await;
+    }
+}
+
+/// Ends a plugin whose data directory has grown beyond its limit. One file alone the kernel stops before.
+pub(crate) async fn watch_disk(context: StartContext, most: u64) {
+    let mut pause = DISK_LOOK_EVERY;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.over.cancelled() => return,
+        }
+        let data = context.shared.places.data_path(context.name.as_str());
+        let begin = Instant::now();
+        let Ok(used) = tokio::task::spawn_blocking(move || crate::sandbox::used_by(&data)).await else {
+            return;
+        };
+        // A directory that takes long to add up is looked at more rarely.
+        pause = DISK_LOOK_EVERY.max(begin.elapsed() * DISK_LOOK_SHARE);
+        if let Some(used) = used.filter(|used| *used > most) {
+            let (used, most) = (used >> 20, most >> 20);
+            let why = format!(
+                "its data directory has {used} MiB and may have {most} MiB (disk_max); remove some of it, or allow it more"
+            );
+            return context.report(Progress::HealthFailed(why)).await;
+        }
     }
 }
 

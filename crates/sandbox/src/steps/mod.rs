@@ -22,6 +22,8 @@ mod user_namespace;
 
 use std::io;
 
+pub(crate) use system_calls::rules as system_call_rules;
+
 use crate::plan::{Containment, Plan, Stage, Step};
 
 /// What the steps achieved, as measured.

@@ -82,6 +82,12 @@ pub struct Usage {
     pub tasks: Option<u32>,
     /// Open descriptors.
     pub descriptors: Option<u32>,
+    /// Bytes that its data directory takes.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
+    /// Limits of which it used 90 % or more, in words.
+    #[serde(default)]
+    pub near_limits: Vec<String>,
     /// Frames that it sent over its channel.
     pub frames_in: u64,
     /// Frames that it was sent.

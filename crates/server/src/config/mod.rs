@@ -441,7 +441,17 @@ mod tests {
     fn settings_that_would_do_nothing_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = Config::load(&surroundings(dir.path(), "[limits]\nmemory = \"1G\"\n")).unwrap_err();
-        assert!(error.to_string().contains("temps.toml:1: "), "{error}");
+        assert!(error.to_string().contains("temps.toml:2: "), "{error}");
+        for (file, expected) in [
+            ("[limits]\nmemory_max = \"lots\"\n", "256M"),
+            ("[limits]\ncpu_quota = 25\n", "string"),
+            ("[limits]\ntasks_max = 1\n", "limits.tasks_max"),
+            ("[sandbox.layers]\nfiels = \"require\"\n", "files"),
+            ("[sandbox.layers]\nfiles = \"maybe\"\n", "prefer"),
+        ] {
+            let text = Config::load(&surroundings(dir.path(), file)).unwrap_err().to_string();
+            assert!(text.contains(expected), "{file:?}: {text}");
+        }
     }
 
     #[test]

@@ -207,6 +207,8 @@ fn usage(from: &temps_host::usage::Usage) -> Usage {
         processes: from.processes,
         tasks: from.tasks,
         descriptors: from.descriptors,
+        disk_bytes: from.disk_bytes,
+        near_limits: from.near_limits.clone(),
         frames_in: traffic.frames_in,
         frames_out: traffic.frames_out,
         frame_bytes_in: traffic.frame_bytes_in,

@@ -23,16 +23,20 @@ pub struct Confined {
 }
 
 /// Decides what a program gets.
-pub(super) fn decide(machine: &Machine, spec: &SpawnSpec) -> Result<Decision, Refusal> {
-    let SandboxSpec { policies, limits, user, .. } = &spec.sandbox;
+pub(super) fn decide(
+    machine: &Machine,
+    sandbox: &SandboxSpec,
+    mounts: Vec<Mount>,
+) -> Result<Decision, Refusal> {
+    let SandboxSpec { policies, limits, user, .. } = sandbox;
     let user = user.filter(|_| machine.has_users(policies));
-    let wanted = Wanted { policies: policies.clone(), limits: *limits, mounts: mounts(spec), user };
+    let wanted = Wanted { policies: policies.clone(), limits: *limits, mounts, user };
     temps_sandbox::decide(machine, &wanted)
 }
 
 /// What a plugin sees beside the system's programs: its own program, its data, the directory of its socket, and what operators
 /// add. What comes later lies over what comes before it.
-fn mounts(spec: &SpawnSpec) -> Vec<Mount> {
+pub(super) fn mounts(spec: &SpawnSpec) -> Vec<Mount> {
     let program = |path: &Path| Mount { path: path.to_owned(), access: Access::Program };
     let data = |path: &Path| Mount { path: path.to_owned(), access: Access::Data };
     let mut mounts: Vec<Mount> = spec.sandbox.read_only_paths.iter().map(|path| program(path)).collect();
