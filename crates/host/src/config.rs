@@ -105,6 +105,7 @@ impl HostConfig {
             usage_every: Duration::from_secs(30),
             databases: DatabaseSettings::default(),
             sandbox: SandboxSettings::default(),
+            egress: EgressSettings::default(),
             limits: LimitSettings::default(),
         }
     }
@@ -138,6 +139,7 @@ impl HostConfig {
         }
         self.sandbox.check()?;
         self.limits.check()?;
+        self.egress.check()?;
         self.databases.check()
     }
 }

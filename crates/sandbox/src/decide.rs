@@ -71,9 +71,9 @@ pub struct Refusal {
 }
 
 impl Default for Policies {
-    /// Everything that the machine can do. The network is left alone: a program without one reaches nobody.
+    /// Everything that the machine can do.
     fn default() -> Self {
-        Self(BTreeMap::from([(Layer::Network, Policy::Off)]))
+        Self(BTreeMap::new())
     }
 }
 

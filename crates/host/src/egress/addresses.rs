@@ -91,7 +91,7 @@ const ISATAP: [u32; 2] = [0x0000_5efe, 0x0200_5efe];
 ///
 /// # Errors
 /// What the address is instead of public.
-pub fn check(address: IpAddr) -> Result<(), NotPublic> {
+pub(super) fn check(address: IpAddr) -> Result<(), NotPublic> {
     match address {
         IpAddr::V4(address) => check_4(address),
         IpAddr::V6(address) => check_6(address),

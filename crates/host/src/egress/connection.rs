@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::hello::{self, Hello, MAX_HELLO_BYTES};
 use super::listener::Door;
 use super::policy::{self, Permit};
 use super::resolve;
+use crate::grants::Grants;
 use crate::metrics::Metrics;
 
 /// How long a plugin has for its line, and then for its TLS hello.
@@ -130,8 +132,9 @@ async fn connect(mut stream: UnixStream, first: Vec<u8>, host: &str, port: u16, 
 /// Ends when what permits a connection is gone.
 async fn revoked(host: &str, port: u16, door: &Door) {
     let mut grants = door.of.grants.clone();
-    let gone = grants.wait_for(|grants| policy::decide(host, port, &grants.egress, &door.of.set).is_err()).await;
-    if gone.is_err() {
+    let refused = |grants: &Arc<Grants>| policy::decide(host, port, &grants.egress, &door.of.set).is_err();
+    let ended = grants.wait_for(refused).await.is_err();
+    if ended {
         // The sender ends with the plugin's actor, and that is told in another way.
         std::future::pending::<()>().await;
     }

@@ -90,7 +90,10 @@ impl Listener {
                 continue;
             };
             if !is_own(&stream, launcher) {
-                tracing::warn!(plugin = door.of.plugin, "a process that is not the plugin's wanted its way out");
+                tracing::warn!(
+                    plugin = door.of.plugin,
+                    "a process that is not the plugin's wanted its way out"
+                );
                 continue;
             }
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
@@ -114,7 +117,8 @@ impl Door {
     /// Records that something was refused; a flood of refusals becomes a few records.
     pub(super) fn refused(&self, target: &str, word: &'static str, why: &str) {
         self.of.metrics.egress_connections.get_or_create(&Metrics::of_and(&self.of.plugin, word)).inc();
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).count(target, why, Instant::now());
+        let told =
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).count(target, why, Instant::now());
         if let Some((refused, count)) = told {
             self.tell(&refused, count);
         }

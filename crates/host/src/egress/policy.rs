@@ -74,8 +74,14 @@ pub(super) fn ports(name: &str, granted: &[String]) -> Result<Vec<u16>, Refusal>
 }
 
 /// Whether `host` may be reached at `port`.
-pub(super) fn decide(host: &str, port: u16, granted: &[String], set: &PluginEgress) -> Result<Permit, Refusal> {
-    let opened = set.allow_loopback.iter().find(|target| target.ip().to_string() == host && target.port() == port);
+pub(super) fn decide(
+    host: &str,
+    port: u16,
+    granted: &[String],
+    set: &PluginEgress,
+) -> Result<Permit, Refusal> {
+    let opened =
+        set.allow_loopback.iter().find(|target| target.ip().to_string() == host && target.port() == port);
     if let Some(target) = opened {
         return Ok(Permit::Loopback(*target));
     }

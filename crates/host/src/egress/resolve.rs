@@ -60,7 +60,11 @@ impl Unresolved {
 }
 
 /// The addresses of a name, every one of which is public. One that is not spoils all of them: nobody mixes them by accident.
-pub(super) async fn public(resolver: &dyn Resolver, name: &str, port: u16) -> Result<Vec<SocketAddr>, Unresolved> {
+pub(super) async fn public(
+    resolver: &dyn Resolver,
+    name: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, Unresolved> {
     let found = tokio::time::timeout(PATIENCE, resolver.resolve(name)).await;
     let mut found = found.map_err(|_| Unresolved::TooSlow)?.map_err(Unresolved::Failed)?;
     if found.is_empty() {

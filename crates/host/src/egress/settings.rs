@@ -32,8 +32,13 @@ impl EgressSettings {
     }
 
     /// Checks what cannot work.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.plugins.iter().try_for_each(|(plugin, set)| set.check().map_err(|why| format!("plugins.{plugin}.egress.{why}")))
+    ///
+    /// # Errors
+    /// Which setting is wrong, and what would be right.
+    pub fn check(&self) -> Result<(), String> {
+        self.plugins
+            .iter()
+            .try_for_each(|(plugin, set)| set.check().map_err(|why| format!("egress.plugins.{plugin}.{why}")))
     }
 }
 
@@ -78,7 +83,7 @@ mod tests {
             (&[], &["127.0.0.1:25"]),
         ] {
             let why = set(loopback, without_tls).check().unwrap_err();
-            assert!(why.starts_with("plugins.hello.egress."), "{why}");
+            assert!(why.starts_with("egress.plugins.hello."), "{why}");
         }
     }
 }

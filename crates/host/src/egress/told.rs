@@ -53,7 +53,11 @@ impl Told {
 
     /// What was counted and never told.
     pub(super) fn rest(&mut self) -> Vec<(Refused, u64)> {
-        self.counts.drain().filter(|(_, (_, untold))| *untold > 0).map(|(refused, (_, untold))| (refused, untold)).collect()
+        self.counts
+            .drain()
+            .filter(|(_, (_, untold))| *untold > 0)
+            .map(|(refused, (_, untold))| (refused, untold))
+            .collect()
     }
 }
 
@@ -72,7 +76,8 @@ mod tests {
         assert_eq!(count(&mut told, "b.example:443", 0), Some(1));
         assert_eq!(count(&mut told, "a.example:443", 1), None);
         assert_eq!(count(&mut told, "a.example:443", 60), Some(2));
-        let tellings = (0..10_000).filter(|n| count(&mut told, &format!("n{n}.example:1"), 61).is_some()).count();
+        let tellings =
+            (0..10_000).filter(|n| count(&mut told, &format!("n{n}.example:1"), 61).is_some()).count();
         assert!(tellings <= MAX_APART, "{tellings}");
         let rest: u64 = told.rest().into_iter().map(|(_, count)| count).sum();
         assert_eq!(usize::try_from(rest).unwrap() + tellings, 10_000);

@@ -4,6 +4,7 @@
 //! probably meant. Nothing is accepted that does nothing. This module reads; it changes nothing on disk.
 
 mod database;
+mod egress;
 mod file;
 mod places;
 mod sandbox;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use temps_host::HostConfig;
 use temps_host::config::{GrantsDefault, HealthPolicy, RestartPolicy};
 use temps_host::database::DatabaseSettings;
+use temps_host::egress::EgressSettings;
 use temps_host::sandbox::{LimitSettings, SandboxSettings};
 use temps_host::secrets::Secret;
 use temps_store::DatabaseAddress;
@@ -65,6 +67,8 @@ pub struct Config {
     pub sandbox: SandboxSettings,
     /// How much plugins may use.
     pub limits: LimitSettings,
+    /// What plugins may reach beside what they are granted, for development and for protocols without TLS.
+    pub egress: EgressSettings,
     /// How deployments are probed.
     pub probe: ProbePolicy,
     /// Executable that answers as a launcher; `None` for the running program.
@@ -218,6 +222,7 @@ impl Config {
             databases: host.databases,
             sandbox: host.sandbox,
             limits: host.limits,
+            egress: host.egress,
             probe: ProbePolicy::default(),
             launcher: None,
             demo: false,
@@ -257,6 +262,7 @@ impl Config {
         host.databases = self.databases.clone();
         host.sandbox = self.sandbox.clone();
         host.limits = self.limits.clone();
+        host.egress = self.egress.clone();
         host
     }
 
@@ -345,6 +351,7 @@ impl Config {
         }
         self.sandbox.check().map_err(|message| wrong("sandbox", message))?;
         self.limits.check().map_err(|message| wrong("limits", message))?;
+        self.egress.check().map_err(|message| wrong("egress", message))?;
         self.databases.check().map_err(|message| wrong("plugin_databases", message))?;
         if self.probe.healthy_for >= self.probe.give_up_after {
             return Err(wrong("probe.healthy_for", "must be shorter than probe.give_up_after".into()));
