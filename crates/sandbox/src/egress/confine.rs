@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use libc::c_long;
+use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -73,6 +74,8 @@ pub(super) fn give_up(plan: &Plan) -> io::Result<()> {
             _ => {}
         }
     }
+    // A change of the user clears it, so it comes after that.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if plan.steps.iter().any(|step| matches!(step, Step::SystemCalls { .. })) {
         // Without new privileges given up the kernel takes filters of nobody but administrators.
         steps::give_up_new_privileges()?;

@@ -13,11 +13,13 @@ mod head;
 pub(crate) mod line;
 mod names;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::process::{Pid, Signal};
+use rustix::pipe::PipeFlags;
+use rustix::process::Pid;
 
 use self::forward::Sockets;
 use crate::plan::{Egress, Plan, Step};
@@ -28,7 +30,10 @@ pub const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 1), 
 /// Where questions for names go; what `/etc/resolv.conf` says.
 pub(crate) const NAME_SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 53);
 
-/// Starts it, if the plan has it. It listens when this returns. `control` is not for it.
+/// Longest explanation of a failure that is taken over, in bytes.
+const MAX_TROUBLE: u64 = 512;
+
+/// Starts it, if the plan has it. It listens and has given up everything else when this returns. `control` is not for it.
 pub(crate) fn start(plan: &Plan, control: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
     let egress = plan.steps.iter().find_map(|step| match step {
         Step::Egress(egress) => Some(egress),
@@ -36,25 +41,33 @@ pub(crate) fn start(plan: &Plan, control: BorrowedFd<'_>) -> io::Result<Option<P
     });
     let Some(egress) = egress else { return Ok(None) };
     let sockets = Sockets::bind(&egress.loopback)?;
+    let (said, say) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let control = control.as_raw_fd();
     // SAFETY: the init has one thread here, so the child may do what any process may. It never returns from `child`.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => child(plan, egress, sockets, control),
-        pid => Ok(Pid::from_raw(pid)),
-    }
+    let pid = match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => child(plan, egress, sockets, control, File::from(say)),
+        pid => Pid::from_raw(pid),
+    };
+    drop(say);
+    // The end without a word means that all is well.
+    let mut trouble = String::new();
+    File::from(said).take(MAX_TROUBLE).read_to_string(&mut trouble)?;
+    if trouble.is_empty() { Ok(pid) } else { Err(io::Error::other(trouble)) }
 }
 
 /// The child's whole life.
-fn child(plan: &Plan, egress: &Egress, sockets: Sockets, control: i32) -> ! {
+fn child(plan: &Plan, egress: &Egress, sockets: Sockets, control: i32, mut say: File) -> ! {
     // SAFETY: this process never uses the control socket, whose end in the init tells the host of the init's life.
     unsafe { libc::close(control) };
     crate::outer::give_up_output();
     let socket = egress.socket.clone();
     let lived = std::panic::catch_unwind(move || {
-        confine::give_up(plan)?;
-        // A change of the user clears it, so it comes last.
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if let Err(error) = confine::give_up(plan) {
+            let _ = write!(say, "{error}");
+            return Err(error);
+        }
+        drop(say);
         forward::serve(sockets, &socket)
     });
     let code = i32::from(!matches!(lived, Ok(Ok(()))));

@@ -114,6 +114,8 @@ pub struct Overrides {
     pub public_url: Option<String>,
     /// `--demo`.
     pub demo: bool,
+    /// `--allow-loopback`, once or more: a plugin and an address of this machine's loopback.
+    pub allow_loopback: Vec<(String, std::net::SocketAddrV4)>,
     /// Executable that answers as a launcher.
     pub launcher: Option<PathBuf>,
 }
@@ -324,6 +326,9 @@ impl Config {
         }
         if let Some(launcher) = &overrides.launcher {
             self.launcher = Some(launcher.clone());
+        }
+        for (plugin, address) in &overrides.allow_loopback {
+            self.egress.plugins.entry(plugin.clone()).or_default().allow_loopback.push(*address);
         }
         self.demo |= overrides.demo;
         Ok(())
