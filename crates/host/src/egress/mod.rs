@@ -54,9 +54,13 @@ impl Way {
         match network {
             None => Way::Unknown,
             Some(report) if report.policy == Policy::Off => Way::Open,
-            Some(report) if report.state == State::InForce => Way::Granted,
-            Some(report) if report.state == State::NotInForce => Way::Open,
-            Some(_) => Way::None,
+            Some(report) => match report.state {
+                State::InForce => Way::Granted,
+                // Something weaker: it can make no socket that leads anywhere.
+                State::Partial => Way::None,
+                State::NotInForce | State::Off => Way::Open,
+                State::Unknown => Way::Unknown,
+            },
         }
     }
 }

@@ -22,9 +22,9 @@ mod user_namespace;
 
 use std::io;
 
-pub(crate) use system_calls::rules as system_call_rules;
 pub(crate) use capabilities::reduce_to as keep_capabilities;
 pub(crate) use privileges::give_up as give_up_new_privileges;
+pub(crate) use system_calls::rules as system_call_rules;
 pub(crate) use user::become_user;
 
 use crate::plan::{Containment, Plan, Stage, Step};

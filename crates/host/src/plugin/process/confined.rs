@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use temps_sandbox::{
-    Access, Decision, Egress, Group, GroupsError, LayerReport, Limits, Machine, Mount, Refusal, Remark, Step, Usage,
-    Wanted,
+    Access, Decision, Egress, Group, GroupsError, LayerReport, Limits, Machine, Mount, Refusal, Remark, Step,
+    Usage, Wanted,
 };
 
 use super::SpawnSpec;
