@@ -14,7 +14,7 @@ use serde_json::json;
 use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
 use temps_server::api::plugins::{
-    Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, Usage,
+    Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, PluginEgress, Usage,
 };
 
 use crate::audit::words::bytes;
@@ -217,6 +217,7 @@ fn one(plugin: &Plugin) -> String {
         ("file", Some(plugin.file.clone())),
         ("sha-256", plugin.hash.clone()),
         ("database", plugin.database.as_ref().map(database)),
+        ("may reach", plugin.egress.as_ref().map(egress)),
         ("can be done now", list(&plugin.allowed_actions)),
     ]);
     if let Some(deliveries) = &plugin.deliveries {
@@ -256,6 +257,23 @@ fn database(database: &PluginDatabase) -> String {
         (None, _) => "not tried yet".to_owned(),
     };
     plain(&format!("{}, {}; {state}", database.engine, database.place))
+}
+
+/// What it may reach outside, the exceptions of the operator among it.
+fn egress(egress: &PluginEgress) -> String {
+    let targets = if egress.targets.is_empty() { "no host".to_owned() } else { egress.targets.join(", ") };
+    let mut text = match egress.way.as_str() {
+        "open" => format!("whatever this machine reaches (its grants, {targets}, are not in force)"),
+        "none" => format!("nothing, because it has no way out of its network (granted: {targets})"),
+        _ => targets,
+    };
+    if !egress.allow_loopback.is_empty() {
+        text.push_str(&format!("; for development {} of this machine", egress.allow_loopback.join(", ")));
+    }
+    if !egress.without_tls.is_empty() {
+        text.push_str(&format!("; without TLS {}", egress.without_tls.join(", ")));
+    }
+    plain(&text)
 }
 
 /// How far it is with its events.
