@@ -6,6 +6,7 @@ mod config;
 mod grants;
 mod kv;
 mod logs;
+mod test;
 mod usage;
 
 use clap::Subcommand;
@@ -87,6 +88,18 @@ pub(crate) enum Command {
         /// The file; may be left out when only one claims the name
         file: Option<String>,
     },
+    /// Check whether a plugin speaks the protocol, clause by clause; needs no daemon
+    Test(test::Arguments),
+}
+
+impl Command {
+    /// Does what needs no daemon; gives the command back when it needs one.
+    pub(crate) async fn alone(self, output: Output) -> Result<Option<Self>, Failure> {
+        match self {
+            Command::Test(arguments) => test::run(arguments, output).await.map(|()| None),
+            other => Ok(Some(other)),
+        }
+    }
 }
 
 /// Which plugin.
@@ -139,6 +152,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Restart(name) => ("restart", name),
         Command::Enable(name) => ("enable", name),
         Command::Disable(name) => ("disable", name),
+        Command::Test(arguments) => return test::run(arguments, output).await,
     };
     let (verb, Name { name }) = verb;
     let plugin: Plugin = client.post(&["api", "plugins", &name, verb], &json!({})).await?;
