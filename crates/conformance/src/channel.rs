@@ -7,24 +7,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use http::HeaderValue;
-use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 use temps_protocol::channel::FrameProblem;
 use temps_protocol::limits::MAX_FRAME_BYTES;
 use temps_protocol::{Ack, PluginFrame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::platform::Platform;
 
 /// How long a plugin has to answer the upgrade.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest head of an answer, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
 
 /// Messages that wait to be sent. A scene sends at most some hundreds at a time.
 const QUEUE: usize = 4096;
@@ -68,21 +71,31 @@ impl Channel {
         platform: Arc<Mutex<Platform>>,
     ) -> Result<Opened, String> {
         let upgrade = async {
-            let stream = UnixStream::connect(socket).await.map_err(|e| format!("no connection ({e})"))?;
-            let mut request =
-                "ws://localhost/_temps/channel".into_client_request().map_err(|e| e.to_string())?;
-            if let Some(secret) =
-                secret.and_then(|secret| HeaderValue::from_str(&format!("Bearer {secret}")).ok())
-            {
-                request.headers_mut().insert(AUTHORIZATION, secret);
-            }
-            let config = WebSocketConfig::default()
-                .max_message_size(Some(MAX_FRAME_BYTES))
-                .max_frame_size(Some(MAX_FRAME_BYTES));
-            match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-                Ok((socket, _)) => Ok(Ok(socket)),
-                Err(Error::Http(response)) => Ok(Err(response.status().as_u16())),
-                Err(error) => Err(format!("no WebSocket ({error})")),
+            let mut stream = UnixStream::connect(socket).await.map_err(|e| format!("no connection ({e})"))?;
+            let key = generate_key();
+            let shown =
+                secret.map(|secret| format!("Authorization: Bearer {secret}\r\n")).unwrap_or_default();
+            let request = format!(
+                "GET /_temps/channel HTTP/1.1\r\nHost: localhost\r\n{shown}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.map_err(|e| format!("no connection ({e})"))?;
+            let (head, rest) = read_head(&mut stream).await?;
+            let status = head.split(' ').nth(1).and_then(|word| word.parse::<u16>().ok());
+            match status {
+                Some(101) if !has_accept(&head, &key) => {
+                    Err("101 without the right Sec-WebSocket-Accept".to_owned())
+                }
+                Some(101) => {
+                    let config = WebSocketConfig::default()
+                        .max_message_size(Some(MAX_FRAME_BYTES))
+                        .max_frame_size(Some(MAX_FRAME_BYTES));
+                    Ok(Ok(
+                        WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await
+                    ))
+                }
+                Some(status) => Ok(Err(status)),
+                None => Err(format!("no HTTP ({:?})", shorten(&head))),
             }
         };
         let late = || Err(format!("no answer within {} s", UPGRADE_TIMEOUT.as_secs()));
@@ -180,6 +193,30 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The head of an answer in any version of HTTP/1, and what came behind it. A plugin may refuse in HTTP/1.0.
+async fn read_head(stream: &mut UnixStream) -> Result<(String, Vec<u8>), String> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            return Ok((head, bytes.split_off(end + 4)));
+        }
+        match stream.read_buf(&mut bytes).await {
+            Ok(0) => return Err("the end of the connection instead of an answer".into()),
+            Ok(_) if bytes.len() > MAX_HEAD => return Err("a head without an end".into()),
+            Ok(_) => {}
+            Err(error) => return Err(format!("no answer ({error})")),
+        }
+    }
+}
+
+fn has_accept(head: &str, key: &str) -> bool {
+    let accept = derive_accept_key(key.as_bytes());
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .any(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == accept)
 }
 
 async fn serve(

@@ -45,7 +45,10 @@ fn read(page: &str) -> Vec<Clause> {
         if let Some((id, text)) = line.strip_prefix("- **").and_then(|rest| rest.split_once("** ")) {
             found.push(Clause { id: id.to_owned(), text: text.trim().to_owned() });
             inside = true;
-        } else if inside && line.starts_with("  ") && !line.trim_start().starts_with(['|', '`']) {
+        } else if inside
+            && line.starts_with("  ")
+            && !["|", "```"].iter().any(|mark| line.trim_start().starts_with(mark))
+        {
             if let Some(clause) = found.last_mut() {
                 clause.text.push(' ');
                 clause.text.push_str(line.trim());

@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 use temps_protocol::PluginManifest;
 
+/// Types that begin so are always of a project.
+const OF_PROJECTS: [&str; 3] = ["deployment.", "project.", "environment."];
+
 /// Makes events. Each has an id of its own.
 #[derive(Debug)]
 pub(crate) struct Events {
@@ -52,16 +55,24 @@ impl Events {
         event
     }
 
-    /// An event of no project, with everything optional left out.
+    /// An event in which everything is null that may be unknown.
     pub(crate) fn bare(&mut self) -> Value {
         let mut event = self.next();
-        if let Some(fields) = event.as_object_mut() {
-            fields.remove("project_id");
-        }
         for field in ["url", "commit_sha", "branch", "environment_name", "external_id", "error_message"] {
             event["data"][field] = Value::Null;
         }
         event
+    }
+
+    /// An event of no project, when the plugin wants types that may be of none.
+    pub(crate) fn of_no_project(&mut self) -> Option<Value> {
+        let mut kinds = self.kinds.iter().chain(&self.unknown);
+        let kind = kinds.find(|kind| !OF_PROJECTS.iter().any(|prefix| kind.starts_with(prefix)))?.clone();
+        let mut event = self.event(&kind, json!({}));
+        if let Some(fields) = event.as_object_mut() {
+            fields.remove("project_id");
+        }
+        Some(event)
     }
 
     /// An event of as many bytes as an event may have.

@@ -118,8 +118,8 @@ pub(crate) enum StartError {
     BadManifest(HandshakeError),
     #[error("instead of the ready line came {0}")]
     NoReady(LineError),
-    #[error("{0}")]
-    BadReady(HandshakeError),
+    #[error("{0}{1}")]
+    BadReady(HandshakeError, String),
 }
 
 impl Life {
@@ -163,7 +163,8 @@ impl Life {
         let line = life.line(MAX_MANIFEST_BYTES).await.map_err(StartError::NoManifest)?;
         let manifest = parse_manifest_line(&line).map_err(StartError::BadManifest)?;
         let ready = life.line(MAX_READY_BYTES).await.map_err(StartError::NoReady)?;
-        let ready = parse_ready_line(&ready).map_err(StartError::BadReady)?;
+        let ready =
+            parse_ready_line(&ready).map_err(|error| StartError::BadReady(error, life.last_words()))?;
         life.drain();
         Ok((life, line, manifest, ready))
     }

@@ -1,6 +1,6 @@
 //! The platform behind the played host: one project with an environment and a deployment, and a plugin's own storage.
 //!
-//! Its answers have fields and words of a later version, because a plugin must take those.
+//! If it is told so, its answers have fields and words of a later version, which a plugin must take.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,8 @@ pub(crate) struct Answered {
 pub(crate) struct Platform {
     entries: BTreeMap<String, (Value, i64)>,
     revision: i64,
+    /// Whether answers are those of a later version.
+    pub(crate) later: bool,
     pub(crate) config: Value,
     pub(crate) config_revision: i64,
 }
@@ -35,16 +37,31 @@ impl Platform {
             return self.own(method, params);
         }
         match Method::parse(method) {
-            Some(method) => data(method, params),
+            Some(method) => self.grown(data(method, params)),
             None => refused("method_not_found", &format!("there is no method {method:?}"), None),
         }
     }
 
+    /// The answer, with what a later version would add.
+    fn grown(&self, mut answered: Answered) -> Answered {
+        if let (true, Ok(value)) = (self.later, &mut answered.outcome) {
+            let things = match value {
+                Value::Array(things) => things.as_mut_slice(),
+                one => std::slice::from_mut(one),
+            };
+            for thing in things {
+                thing["of_a_later_version"] = json!({"a": [1, null]});
+                if thing.get("state").is_some() {
+                    thing["state"] = json!("hibernating");
+                }
+            }
+        }
+        answered
+    }
+
     fn own(&mut self, method: OwnMethod, params: &Value) -> Answered {
         if method == OwnMethod::GetConfig {
-            return good(
-                json!({"config": self.config, "revision": self.config_revision, "of_a_later_version": true}),
-            );
+            return good(json!({"config": self.config, "revision": self.config_revision}));
         }
         let read =
             if params.is_null() { Ok(KvParams::default()) } else { serde_json::from_value(params.clone()) };
@@ -76,9 +93,7 @@ impl Platform {
             }
             (OwnMethod::KvDelete, _) => good(json!({"deleted": self.entries.remove(&key).is_some()})),
             _ => match self.entries.get(&key) {
-                Some((value, revision)) => {
-                    good(json!({"key": key, "value": value, "revision": revision, "of_a_later_version": 1}))
-                }
+                Some((value, revision)) => good(json!({"key": key, "value": value, "revision": revision})),
                 None => refused("not_found", "there is no such entry", None),
             },
         }
@@ -131,20 +146,20 @@ fn project(id: i32) -> Value {
     json!({"id": id, "name": "my-app", "slug": "my-app", "repo_name": "my-app", "repo_owner": "acme",
         "main_branch": "main", "preset": "nextjs", "source_type": "git", "created_at": "2026-06-01T09:00:00Z",
         "updated_at": "2026-06-06T12:00:00Z", "last_deployment": "2026-06-06T12:00:00Z",
-        "enable_preview_environments": true, "of_a_later_version": {"a": [1]}})
+        "enable_preview_environments": true})
 }
 
 fn environment(id: i32) -> Value {
     json!({"id": id, "project_id": 42, "name": "production", "slug": "production", "branch": "main",
         "is_preview": false, "current_deployment_id": 100, "created_at": "2026-06-01T09:00:00Z",
-        "updated_at": "2026-06-06T12:00:00Z", "of_a_later_version": null})
+        "updated_at": "2026-06-06T12:00:00Z"})
 }
 
 fn deployment(id: i32) -> Value {
-    json!({"id": id, "project_id": 42, "environment_id": 7, "state": "hibernating",
+    json!({"id": id, "project_id": 42, "environment_id": 7, "state": "succeeded",
         "url": "https://myapp.example.com", "branch": "main", "tag": null, "commit_sha": "a1b2c3d",
         "commit_message": "Mend the door", "commit_author": "Ada", "created_at": "2026-06-06T11:58:00Z",
-        "started_at": "2026-06-06T11:58:02Z", "finished_at": "2026-06-06T12:00:00Z", "of_a_later_version": [true]})
+        "started_at": "2026-06-06T11:58:02Z", "finished_at": "2026-06-06T12:00:00Z"})
 }
 
 fn good(value: Value) -> Answered {

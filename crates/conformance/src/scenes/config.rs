@@ -40,14 +40,16 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
     if !stage.has(Feature::Config) || !stage.profile.channel {
         return sheet.rest_not_announced("it does not announce `config`");
     }
-    let mut act = match stage.act(&stage.how("config")).await {
-        Ok(act) => act,
+    let how = stage.how("config");
+    let life = match stage.start(&how).await {
+        Ok(life) => life,
         Err(why) => return sheet.give_up(&why),
     };
-    let well = act.survives("the configuration with revision 1").await;
-    if !sheet.settle("config.taken", well) {
-        return;
-    }
+    let mut act = match stage.enter(life, &how).await {
+        Ok(act) => act,
+        Err(came) => return sheet.fail("config.taken", "the configuration with revision 1", came),
+    };
+    sheet.pass("config.taken");
     if let Some(channel) = &act.channel {
         for revision in [2, 3, 3] {
             channel.configure(&stage.config, revision).await;

@@ -9,6 +9,7 @@ use temps_protocol::Feature;
 use tokio::time::{Instant, sleep};
 
 use super::{Act, EVENT_TIMEOUT, HEALTH_TIMEOUT, Scene, Stage};
+use crate::channel::Notebook;
 use crate::check::Check;
 use crate::events::{Events, id};
 use crate::http::{Shown, ask};
@@ -32,6 +33,9 @@ const MEMORY_SLACK_KIB: u64 = 24 * 1024;
 
 /// How long connections and threads have to wind down after the last round.
 const SETTLE: Duration = Duration::from_secs(4);
+
+/// How long the acks of a batch are waited for.
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The host's ordinary bounds: processes and threads, and memory in KiB.
 const MAX_TASKS: usize = 64;
@@ -81,13 +85,18 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
     };
     let mut events = Events::for_plugin(&stage.profile.manifest);
     let sent = format!("{} events, and as many requests", WARM_UP + ROUNDS);
-    if let Err(came) = burden(stage, &mut act, events.as_mut(), WARM_UP).await {
+    let mut waits = stage.has(Feature::Ack);
+    // A plugin that dies of its first event is a matter of the scene about events.
+    if let Err(why) = burden(stage, &mut act, events.as_mut(), &mut waits, 1).await {
+        return sheet.give_up(&why);
+    }
+    if let Err(came) = burden(stage, &mut act, events.as_mut(), &mut waits, WARM_UP).await {
         return sheet.fail("endurance.well", sent, came);
     }
     let Some(before) = act.life.pid().and_then(Usage::of) else {
         return sheet.give_up("what its processes hold cannot be read");
     };
-    if let Err(came) = burden(stage, &mut act, events.as_mut(), ROUNDS).await {
+    if let Err(came) = burden(stage, &mut act, events.as_mut(), &mut waits, ROUNDS).await {
         return sheet.fail("endurance.well", sent, came);
     }
     let well = act.survives(&sent).await;
@@ -131,6 +140,7 @@ async fn burden(
     stage: &Stage,
     act: &mut Act,
     mut events: Option<&mut Events>,
+    waits: &mut bool,
     rounds: usize,
 ) -> Result<(), String> {
     for round in 1..=rounds {
@@ -147,11 +157,10 @@ async fn burden(
         };
         channel.event(&event).await;
         if round % BATCH == 0 || round == rounds {
-            if stage.has(Feature::Ack) {
-                // Whether acks come at all has a check elsewhere; without one there is nothing to wait for.
-                let acked = channel
-                    .until(Duration::from_secs(5), |seen| seen.acks.iter().any(|ack| ack.id == id(&event)));
-                let _ = acked.await;
+            // Whether acks come at all has a check elsewhere; without one there is nothing to wait for.
+            if *waits {
+                let acked = |seen: &Notebook| seen.acks.iter().any(|ack| ack.id == id(&event));
+                *waits = channel.until(ACK_TIMEOUT, acked).await.is_ok();
             }
             channel.ping(super::PONG_TIMEOUT).await?;
         }

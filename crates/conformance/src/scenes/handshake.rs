@@ -6,11 +6,11 @@ use temps_protocol::{
     Feature, HandshakeError, ManifestProblem, PluginManifest, Ready, parse_manifest_line, parse_ready_line,
 };
 
-use super::{all_features, health};
+use super::{PONG_TIMEOUT, all_features, health};
 use crate::channel::{Channel, Opened};
 use crate::check::Check;
 use crate::life::{Life, LineError, Spawn};
-use crate::report::Sheet;
+use crate::report::{Finding, Sheet};
 use crate::subject::{Profile, Subject};
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -104,6 +104,12 @@ pub(crate) const CHECKS: &[Check] = &[
         "C-2",
         "answers the channel's upgrade with 101 within 5 s, or with 404, 400, 426 or 501 when it has none",
         "answer GET /_temps/channel with 404, or serve a WebSocket there",
+    ),
+    Check::must(
+        "handshake.pong",
+        "C-4",
+        "answers a ping with a pong of the same payload",
+        "read the channel all the time, also while an event is handled",
     ),
 ];
 
@@ -354,12 +360,15 @@ async fn first_contact(sheet: &mut Sheet, life: &Life, manifest: &PluginManifest
     }
     let sent = "GET /_temps/channel with an upgrade to WebSocket";
     match Channel::open(&life.socket, Some(&life.secret), std::sync::Arc::default()).await {
-        Ok(Opened::Channel(_)) => {
+        Ok(Opened::Channel(mut channel)) => {
             sheet.pass("handshake.channel");
+            let pong = channel.ping(PONG_TIMEOUT).await;
+            sheet.settle("handshake.pong", pong.map_err(|came| Finding { sent: "a ping".into(), came }));
             true
         }
         Ok(Opened::Refused(status)) if NO_CHANNEL.contains(&status) => {
             sheet.pass("handshake.channel");
+            sheet.not_announced("handshake.pong", "it has no channel");
             false
         }
         Ok(Opened::Refused(status)) => {

@@ -103,7 +103,11 @@ impl Stage {
 
     /// Starts the plugin and opens its channel, if it has one.
     pub(crate) async fn act(&self, how: &Spawn) -> Result<Act, String> {
-        let life = self.start(how).await?;
+        self.enter(self.start(how).await?, how).await
+    }
+
+    /// Opens the channel of a plugin that got ready, if it has one, and sees that it takes its configuration.
+    pub(crate) async fn enter(&self, life: Life, how: &Spawn) -> Result<Act, String> {
         let mut act = Act {
             life,
             channel: None,
@@ -115,6 +119,10 @@ impl Stage {
         act.platform.lock().unwrap_or_else(PoisonError::into_inner).config = self.config.clone();
         if self.profile.channel {
             act.channel = Some(act.open_channel().await?);
+        }
+        if act.configured {
+            let taken = act.is_well().await;
+            taken.map_err(|why| format!("the plugin did not take its configuration: {why}"))?;
         }
         Ok(act)
     }

@@ -69,7 +69,8 @@ pub(super) const STALE_SOCKET: Scene = Scene {
 
 async fn stale_socket(stage: &Stage, sheet: &mut Sheet) {
     let how = stage.how("stale");
-    let left = std::fs::create_dir_all(&how.place).and_then(|()| UnixListener::bind(&how.socket));
+    // Nobody listens there any more once the listener is dropped; the file stays.
+    let left = std::fs::create_dir_all(&how.place).and_then(|()| UnixListener::bind(&how.socket).map(drop));
     if let Err(error) = left {
         return sheet.give_up(&format!("the kit cannot bind a socket: {error}"));
     }
@@ -137,21 +138,22 @@ async fn old_host(stage: &Stage, sheet: &mut Sheet) {
     let mut how = stage.how("old");
     how.features = String::new();
     let sent = "a start with an empty TEMPS_FEATURES";
-    let mut act = match stage.act(&how).await {
-        Ok(act) => act,
-        Err(came) => {
-            sheet.fail("old_host.starts", sent, came);
-            return;
-        }
+    let life = match stage.start(&how).await {
+        Ok(life) => life,
+        Err(came) => return sheet.fail("old_host.starts", sent, came),
     };
+    let mut act = match stage.enter(life, &how).await {
+        Ok(act) => act,
+        Err(why) => return sheet.give_up(&why),
+    };
+    let first = act.survives(sent).await;
+    if !sheet.settle("old_host.starts", first) {
+        return;
+    }
     if let (Some(mut events), Some(channel)) = (Events::for_plugin(&stage.profile.manifest), &act.channel) {
         for _ in 0..3 {
             channel.event(&events.next()).await;
         }
-    }
-    let well = act.survives(sent).await;
-    if !sheet.settle("old_host.starts", well) {
-        return;
     }
     let Some(channel) = &mut act.channel else {
         return sheet.not_announced("old_host.no_acks", "it has no channel");
@@ -185,11 +187,17 @@ async fn later_host(stage: &Stage, sheet: &mut Sheet) {
     how.features = format!("teleport,{},time-travel", how.features);
     how.api_version = "1.42.0".into();
     let sent = "a start with TEMPS_API_VERSION=1.42.0 and unknown words in TEMPS_FEATURES";
-    let well = match stage.act(&how).await {
-        Ok(mut act) => act.survives(sent).await,
-        Err(came) => Err(Finding { sent: sent.into(), came }),
+    let life = match stage.start(&how).await {
+        Ok(life) => life,
+        Err(came) => return sheet.fail("later_host.starts", sent, came),
     };
-    sheet.settle("later_host.starts", well);
+    match stage.enter(life, &how).await {
+        Ok(mut act) => {
+            let well = act.survives(sent).await;
+            sheet.settle("later_host.starts", well);
+        }
+        Err(why) => sheet.give_up(&why),
+    }
 }
 
 pub(super) const UNKNOWN_ARGUMENT: Scene = Scene {
