@@ -7,6 +7,7 @@ mod explain;
 mod grants;
 mod kv;
 mod logs;
+mod test;
 mod usage;
 
 use clap::Subcommand;
@@ -90,6 +91,18 @@ pub(crate) enum Command {
         /// The file; may be left out when only one claims the name
         file: Option<String>,
     },
+    /// Check whether a plugin speaks the protocol, clause by clause; needs no daemon
+    Test(test::Arguments),
+}
+
+impl Command {
+    /// Does what needs no daemon; gives the command back when it needs one.
+    pub(crate) async fn alone(self, output: Output) -> Result<Option<Self>, Failure> {
+        match self {
+            Command::Test(arguments) => test::run(arguments, output).await.map(|()| None),
+            other => Ok(Some(other)),
+        }
+    }
 }
 
 /// Which plugin.
@@ -143,6 +156,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Restart(name) => ("restart", name),
         Command::Enable(name) => ("enable", name),
         Command::Disable(name) => ("disable", name),
+        Command::Test(arguments) => return test::run(arguments, output).await,
     };
     let (verb, Name { name }) = verb;
     let plugin: Plugin = client.post(&["api", "plugins", &name, verb], &json!({})).await?;
