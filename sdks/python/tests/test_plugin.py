@@ -41,6 +41,8 @@ class Everything(Scene):
         self.assertEqual(self.ready["features"], ["ack", "reconnect"])
         self.assertTrue(self.ready["has_ui"])
         self.assertEqual(self.ready["openapi"]["openapi"], "3.1.0")
+        # Routes answer once the start hook has returned; before that there would be nothing to finish.
+        self.assertEqual(await self.get("/seen"), [])
         self.host.process.send_signal(signal.SIGTERM)
         self.assertEqual(await self.host.ended(), 0)
         self.assertIsNone(await self.host.line())
