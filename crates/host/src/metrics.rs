@@ -82,6 +82,10 @@ pub struct Metrics {
     pub channel_frames: Family<OfPluginAnd, Counter>,
     /// Bytes of channel frames by `kind`: `in`, `out`.
     pub channel_bytes: Family<OfPluginAnd, Counter>,
+    /// Connections to hosts outside by outcome (`kind`): `closed`, or why it was refused or cut.
+    pub egress_connections: Family<OfPluginAnd, Counter>,
+    /// Bytes of connections to hosts outside by direction (`kind`): `in` to the plugin, `out` from it.
+    pub egress_bytes: Family<OfPluginAnd, Counter>,
     /// Data calls by outcome (`kind`): `ok`, or the code of the error.
     pub channel_calls: Family<OfPluginAnd, Counter>,
     /// Proxied requests by class of the answer (`kind`): `1xx` (upgrades) to `5xx`, `refused` for those that the host answered itself.
@@ -125,6 +129,8 @@ impl Default for Metrics {
             deliveries_paused: Family::default(),
             channel_frames: Family::default(),
             channel_bytes: Family::default(),
+            egress_connections: Family::default(),
+            egress_bytes: Family::default(),
             channel_calls: Family::default(),
             proxy_requests: Family::default(),
             proxy_seconds: Family::new_with_constructor(latency),
@@ -175,6 +181,8 @@ impl Metrics {
         r.register("deliveries_paused", "1 while deliveries are paused", self.deliveries_paused.clone());
         r.register("channel_frames", "Channel frames by direction", self.channel_frames.clone());
         r.register("channel_bytes", "Bytes of channel frames by direction", self.channel_bytes.clone());
+        r.register("egress_connections", "Connections to hosts outside", self.egress_connections.clone());
+        r.register("egress_bytes", "Bytes of connections to hosts outside", self.egress_bytes.clone());
         r.register("channel_calls", "Data calls by outcome", self.channel_calls.clone());
         r.register("proxy_requests", "Proxied requests by answer", self.proxy_requests.clone());
         r.register("proxy_seconds", "From request to first byte", self.proxy_seconds.clone());

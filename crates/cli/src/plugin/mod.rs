@@ -7,6 +7,7 @@ mod explain;
 mod grants;
 mod kv;
 mod logs;
+mod test;
 mod usage;
 
 use clap::Subcommand;
@@ -14,7 +15,7 @@ use serde_json::json;
 use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
 use temps_server::api::plugins::{
-    Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, Usage,
+    Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, PluginEgress, Usage,
 };
 
 use crate::audit::words::bytes;
@@ -90,6 +91,18 @@ pub(crate) enum Command {
         /// The file; may be left out when only one claims the name
         file: Option<String>,
     },
+    /// Check whether a plugin speaks the protocol, clause by clause; needs no daemon
+    Test(test::Arguments),
+}
+
+impl Command {
+    /// Does what needs no daemon; gives the command back when it needs one.
+    pub(crate) async fn alone(self, output: Output) -> Result<Option<Self>, Failure> {
+        match self {
+            Command::Test(arguments) => test::run(arguments, output).await.map(|()| None),
+            other => Ok(Some(other)),
+        }
+    }
 }
 
 /// Which plugin.
@@ -143,6 +156,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Restart(name) => ("restart", name),
         Command::Enable(name) => ("enable", name),
         Command::Disable(name) => ("disable", name),
+        Command::Test(arguments) => return test::run(arguments, output).await,
     };
     let (verb, Name { name }) = verb;
     let plugin: Plugin = client.post(&["api", "plugins", &name, verb], &json!({})).await?;
@@ -217,6 +231,7 @@ fn one(plugin: &Plugin) -> String {
         ("file", Some(plugin.file.clone())),
         ("sha-256", plugin.hash.clone()),
         ("database", plugin.database.as_ref().map(database)),
+        ("may reach", plugin.egress.as_ref().map(egress)),
         ("can be done now", list(&plugin.allowed_actions)),
     ]);
     if let Some(deliveries) = &plugin.deliveries {
@@ -256,6 +271,23 @@ fn database(database: &PluginDatabase) -> String {
         (None, _) => "not tried yet".to_owned(),
     };
     plain(&format!("{}, {}; {state}", database.engine, database.place))
+}
+
+/// What it may reach outside, the exceptions of the operator among it.
+fn egress(egress: &PluginEgress) -> String {
+    let targets = if egress.targets.is_empty() { "no host".to_owned() } else { egress.targets.join(", ") };
+    let mut text = match egress.way.as_str() {
+        "open" => format!("whatever this machine reaches (its grants, {targets}, are not in force)"),
+        "none" => format!("nothing, because it has no way out of its network (granted: {targets})"),
+        _ => targets,
+    };
+    if !egress.allow_loopback.is_empty() {
+        text.push_str(&format!("; for development {} of this machine", egress.allow_loopback.join(", ")));
+    }
+    if !egress.without_tls.is_empty() {
+        text.push_str(&format!("; without TLS {}", egress.without_tls.join(", ")));
+    }
+    plain(&text)
 }
 
 /// How far it is with its events.

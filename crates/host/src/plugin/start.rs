@@ -24,6 +24,7 @@ use crate::artifacts::Artifact;
 use crate::channel::{self, ChannelHandle, ChannelSpec, Opened};
 use crate::configuration::Injected;
 use crate::database::{self, DATABASE_URL, RELAY_SOCKET, Relay};
+use crate::egress::{self, EGRESS_SOCKET};
 use crate::grants::{Engine, Grants};
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
@@ -182,6 +183,10 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunche
         places.socket(name).map_err(|error| format!("the place for its socket cannot be made: {error}"))?;
     let mut env = BTreeMap::new();
     let relay = give_database(context, &data_dir, &socket, &mut env)?;
+    let way_out = socket.with_file_name(EGRESS_SOCKET);
+    let listener = egress::Listener::bind(&way_out)
+        .map_err(|error| format!("the way out of its network cannot be opened: {error}"))?;
+    let opened = way_out_of(context);
     let sandbox = sandbox(context, &data_dir, [&tmp_dir, &socket])?;
     let spec = SpawnSpec {
         program: context.artifact.program.clone(),
@@ -191,12 +196,17 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunche
         data_dir,
         tmp_dir,
         sandbox,
+        egress: Some(temps_sandbox::Egress { socket: way_out, loopback: opened.set.allow_loopback.clone() }),
         env,
     };
     let process = context.shared.launcher.spawn(&spec).await.map_err(|error| match error {
         SpawnError::Refused(_) => NotLaunched::Refused(error.to_string()),
         error => NotLaunched::Failed(error.to_string()),
     })?;
+    let (launcher, exited) = (process.launcher_pid(), process.exited());
+    tokio::spawn(listener.serve(opened, launcher, async {
+        let _ = exited.await;
+    }));
     if let Some(relay) = relay {
         let (context, launcher, exited) = (context.clone(), process.launcher_pid(), process.exited());
         tokio::spawn(async move {
@@ -224,13 +234,28 @@ fn sandbox(context: &StartContext, data: &Path, [tmp, socket]: [&Path; 2]) -> Re
     let directory = socket.parent().unwrap_or(socket);
     let relay = socket.with_file_name(RELAY_SOCKET);
     let database = data.join(database::SQLITE_FILE);
-    for path in [tmp, directory, &relay, &database] {
+    let way_out = socket.with_file_name(EGRESS_SOCKET);
+    for path in [tmp, directory, &relay, &way_out, &database] {
         match crate::sandbox::own(path, user) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
     }
     Ok(spec.as_user(Some(user)))
+}
+
+/// What the plugin's way out of its network works with.
+fn way_out_of(context: &StartContext) -> egress::Context {
+    let shared = &context.shared;
+    egress::Context {
+        plugin: context.name.to_string(),
+        grants: context.grants.clone(),
+        set: shared.config().egress.of(context.name.as_str()),
+        resolver: Arc::clone(&shared.resolver),
+        audit: shared.audit.clone(),
+        metrics: shared.metrics.clone(),
+        log: context.log.clone(),
+    }
 }
 
 /// Tells the plugin where its database is, if it needs one. The answer is what has to be served for that.

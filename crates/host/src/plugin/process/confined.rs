@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use temps_sandbox::{
-    Access, Decision, Group, GroupsError, LayerReport, Limits, Machine, Mount, Refusal, Remark, Step, Usage,
-    Wanted,
+    Access, Decision, Egress, Group, GroupsError, LayerReport, Limits, Machine, Mount, Refusal, Remark, Step,
+    Usage, Wanted,
 };
 
 use super::SpawnSpec;
@@ -27,10 +27,11 @@ pub(super) fn decide(
     machine: &Machine,
     sandbox: &SandboxSpec,
     mounts: Vec<Mount>,
+    egress: Option<Egress>,
 ) -> Result<Decision, Refusal> {
     let SandboxSpec { policies, limits, user, .. } = sandbox;
     let user = user.filter(|_| machine.has_users(policies));
-    let wanted = Wanted { policies: policies.clone(), limits: *limits, mounts, user };
+    let wanted = Wanted { policies: policies.clone(), limits: *limits, mounts, egress, user };
     temps_sandbox::decide(machine, &wanted)
 }
 
@@ -51,6 +52,11 @@ pub(super) fn mounts(spec: &SpawnSpec) -> Vec<Mount> {
 pub(super) fn tmp_dir<'a>(decision: &Decision, spec: &'a SpawnSpec) -> &'a Path {
     let has_root = decision.steps.iter().any(|step| matches!(step, Step::Root(_)));
     if has_root { Path::new(OWN_TMP) } else { &spec.tmp_dir }
+}
+
+/// Whether a process of the sandbox leads out of the plugin's network.
+pub(super) fn has_way_out(decision: &Decision) -> bool {
+    decision.steps.iter().any(|step| matches!(step, Step::Egress(_)))
 }
 
 /// Where programs are looked for: where every system has them, then where operators say.
