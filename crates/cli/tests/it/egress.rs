@@ -51,7 +51,8 @@ fn a_plugin_reaches_the_hosts_it_was_granted_and_nothing_else() {
             return skip(NAME, &format!("{program} is not installed"));
         }
     }
-    let user = if rustix::process::geteuid().is_root() { &[][..] } else { &["--user", "--map-root-user"] };
+    let user: &[&str] =
+        if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
     let flags = ["--net", "--mount", "--propagation", "private"];
     let possible = Command::new("unshare").args(user).args(flags).arg("true").stderr(Stdio::null()).status();
     if !possible.is_ok_and(|status| status.success()) {
@@ -60,7 +61,7 @@ fn a_plugin_reaches_the_hosts_it_was_granted_and_nothing_else() {
     let test = format!("egress::{NAME}");
     let mut again = Command::new("unshare");
     again.args(user).args(flags).arg(std::env::current_exe().unwrap());
-    let status = again.args([&test, "--exact", "--nocapture"]).env(INSIDE, "1").status().unwrap();
+    let status = again.args([test.as_str(), "--exact", "--nocapture"]).env(INSIDE, "1").status().unwrap();
     assert!(status.success(), "what happened stands above");
 }
 
@@ -90,6 +91,7 @@ impl Drop for Outside {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the table is what a reader of the test wants to see")]
 fn inside() {
     let world = tempfile::Builder::new().prefix("temps-egress-").tempdir_in("/tmp").unwrap();
     fs::write(world.path().join("hosts"), HOSTS).unwrap();
