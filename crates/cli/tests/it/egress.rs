@@ -167,7 +167,7 @@ fn compare(daemon: &Daemon, name: &str, control: &Value) -> String {
 fn the_slack_plugin_posts_there_and_nowhere_else(daemon: &Daemon, world: &Path) {
     daemon.wait_for("slack-notifier", "running");
     set_webhook(daemon, "https://hooks.slack.com/services/T/B/x");
-    daemon.run(&["project", "create", "shop"]);
+    assert_eq!(daemon.run(&["project", "create", "shop"]).code, 0);
     let report = [
         "deployment",
         "report",
@@ -178,7 +178,7 @@ fn the_slack_plugin_posts_there_and_nowhere_else(daemon: &Daemon, world: &Path) 
         "--site",
         "https://shop.example.com",
     ];
-    daemon.run(&report);
+    assert_eq!(daemon.run(&report).code, 0);
     let messages = eventually("the message arrives", || {
         fs::read_to_string(world.join("messages")).ok().filter(|text| text.ends_with('\n'))
     });
@@ -188,7 +188,7 @@ fn the_slack_plugin_posts_there_and_nowhere_else(daemon: &Daemon, world: &Path) 
         ["https://other.example.com/hook", "https://45.90.28.10/hook", "https://inside.example.com/hook"]
     {
         set_webhook(daemon, elsewhere);
-        daemon.run(&report);
+        assert_eq!(daemon.run(&report).code, 0);
         let host = elsewhere.split('/').nth(2).unwrap();
         eventually("the refusal is in the audit trail", || {
             let refused = records(daemon, "egress.refused", "slack-notifier");
