@@ -94,7 +94,9 @@ async fn dispatch(
 ) -> Result<(), Failure> {
     match &command {
         Command::Doctor => return doctor::run(global, output).await,
-        Command::Audit(arguments) if arguments.is_offline() => return audit::verify_offline(global, output),
+        Command::Audit(arguments) if arguments.is_offline() => {
+            return audit::verify_offline(global, output).await;
+        }
         _ => {}
     }
     let Target { url, token } = Target::find(global)?;
