@@ -14,6 +14,7 @@ use crate::audit::{Audit, Check, CheckError, Trail};
 use crate::config::HostConfig;
 use crate::configuration::Vault;
 use crate::database::{DatabaseView, Databases};
+use crate::egress::{EgressView, Resolver, SystemResolver, Way};
 use crate::events::{DeliveryStatus, EventTail, Events};
 use crate::intake::{Intake, Order};
 use crate::metrics::Metrics;
@@ -25,6 +26,7 @@ use crate::plugin::process::Launcher;
 use crate::plugin::state::DRAIN_TIME;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
+use crate::sandbox::{Layer, Policy, SandboxSpec, State, Users};
 use crate::shutdown::Shutdown;
 use crate::versions::{ApiVersionView, ApiVersions, major_of};
 
@@ -46,7 +48,9 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Places>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) launcher: Launcher,
+    pub(crate) users: Arc<Users>,
     pub(crate) databases: Databases,
+    pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) log_files: LogFiles,
     pub(crate) shutdown: Shutdown,
     pub(crate) versions: Arc<ApiVersions>,
@@ -87,6 +91,7 @@ pub struct PluginHostBuilder {
     config: Option<HostConfig>,
     platform: Option<Arc<dyn Platform>>,
     store: Option<Arc<dyn HostStore>>,
+    resolver: Option<Arc<dyn Resolver>>,
     versions: ApiVersions,
 }
 
@@ -161,6 +166,13 @@ impl PluginHostBuilder {
         self
     }
 
+    /// Sets how names that plugins want to reach are resolved. Without it, as every program of this machine does.
+    #[must_use]
+    pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
+        self.resolver = Some(resolver);
+        self
+    }
+
     /// Sets the major versions that the platform's events have, with adapters to the older ones. Without it, events have the
     /// protocol's one version.
     #[must_use]
@@ -183,7 +195,9 @@ impl PluginHostBuilder {
         let versions = Arc::new(self.versions);
         let databases = Databases::new(&config.databases).map_err(BuildError::Unusable)?;
         // The launcher first: an executable that is none was started once, and must not find the places taken.
-        let launcher = Launcher::prepare(config.launcher.as_deref()).await?;
+        let users = Users::of(Places::data_root_of(&config), config.sandbox.first_user);
+        let launcher = Launcher::prepare_for(config.launcher.as_deref(), users.of_inspection(0)).await?;
+        tell_what_is_missing(&launcher, &config);
         let places = Arc::new(Places::take(&config)?);
         let metrics = Metrics::default();
         let registry = Registry::default();
@@ -202,7 +216,9 @@ impl PluginHostBuilder {
             places,
             vault,
             launcher,
+            users: Arc::new(users),
             databases,
+            resolver: self.resolver.unwrap_or_else(|| Arc::new(SystemResolver)),
             log_files: LogFiles::start(),
             shutdown: Shutdown::default(),
             versions: Arc::clone(&versions),
@@ -282,6 +298,17 @@ impl PluginHost {
         let needs_one = handle.view.borrow().manifest.as_ref().is_some_and(|manifest| manifest.requires_db);
         let engine = handle.grants.borrow().database.filter(|_| needs_one)?;
         Some(self.shared.databases.view(name, engine, &self.shared.places.data_path(name)))
+    }
+
+    /// What a plugin may reach, and how it gets there; `None` for a plugin that there is not.
+    #[must_use]
+    pub fn egress(&self, name: &str) -> Option<EgressView> {
+        let handle = self.shared.registry.get(name)?;
+        let view = handle.view.borrow().clone();
+        let network = view.layers.iter().flat_map(|layers| layers.iter()).find(|l| l.layer == Layer::Network);
+        let mut targets = handle.grants.borrow().egress.clone();
+        targets.sort();
+        Some(EgressView { way: Way::of(network), targets, set: self.shared.config().egress.of(name) })
     }
 
     /// The major version of events that a plugin was written for; `None` while its manifest is not known.
@@ -392,6 +419,10 @@ impl PluginHost {
                 "the plugins directories and the launcher cannot change while the host runs; restart it";
             return Err(BuildError::Unusable(why.to_owned()));
         }
+        if now.sandbox.first_user != config.sandbox.first_user {
+            let why = "sandbox.first_user cannot change while the host runs; restart it";
+            return Err(BuildError::Unusable(why.to_owned()));
+        }
         if now.databases != config.databases {
             let why = "plugin_databases cannot change while the host runs; restart it";
             return Err(BuildError::Unusable(why.to_owned()));
@@ -424,6 +455,27 @@ impl PluginHost {
     }
 }
 
+/// A host goes on where the machine can do less than is wanted; but it says so.
+fn tell_what_is_missing(launcher: &Launcher, config: &HostConfig) {
+    let wanted = SandboxSpec::of_plugin(config, "", &[]).policies;
+    for report in launcher.tried().iter().filter(|report| report.state != State::InForce) {
+        if wanted.of(report.layer) != Policy::Off {
+            let (layer, why) = (report.layer.as_str(), report.evidence.as_str());
+            tracing::warn!(
+                layer,
+                state = report.state.as_str(),
+                why,
+                "a layer of the sandbox is not to be had in full"
+            );
+        }
+    }
+    if launcher.tried().is_empty() {
+        tracing::warn!(
+            "plugins run without a sandbox, because nothing of it works on this machine; `temps doctor` says why"
+        );
+    }
+}
+
 /// The settings that a reload changed.
 fn changed(before: &HostConfig, after: &HostConfig) -> Vec<&'static str> {
     let settings = [
@@ -433,6 +485,8 @@ fn changed(before: &HostConfig, after: &HostConfig) -> Vec<&'static str> {
         ("health", before.health != after.health),
         ("restart", before.restart != after.restart),
         ("usage_every", before.usage_every != after.usage_every),
+        ("sandbox", before.sandbox != after.sandbox),
+        ("limits", before.limits != after.limits),
     ];
     settings.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }

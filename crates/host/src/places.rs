@@ -10,9 +10,13 @@ use sha2::{Digest, Sha256};
 
 use crate::config::HostConfig;
 use crate::database::RELAY_SOCKET;
+use crate::egress::EGRESS_SOCKET;
 
 /// Most bytes of a socket's path: the kernel's field has 108, the last one is a zero.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// Directory of plugins' data, below the state directory.
+const DATA: &str = "data";
 
 /// File name of a plugin's socket.
 const SOCKET_NAME: &str = "plugin.sock";
@@ -22,6 +26,7 @@ const SHORT_NAME: usize = 16;
 
 /// Length of the longest file name in a plugin's directory for sockets.
 const LONGEST_SOCKET_NAME: usize = RELAY_SOCKET.len();
+const _: () = assert!(LONGEST_SOCKET_NAME >= EGRESS_SOCKET.len(), "the longest is the longest");
 const _: () = assert!(LONGEST_SOCKET_NAME >= SOCKET_NAME.len(), "the longest is the longest");
 
 /// Longest directory for sockets, in bytes: what remains of a socket's path below it always fits.
@@ -192,7 +197,12 @@ impl Places {
     }
 
     fn data_root(&self) -> PathBuf {
-        self.state_dir.join("data")
+        self.state_dir.join(DATA)
+    }
+
+    /// Where the data of a host's plugins is, or will be.
+    pub(crate) fn data_root_of(config: &HostConfig) -> PathBuf {
+        config.state_dir.join(DATA)
     }
 
     fn logs_root(&self) -> PathBuf {

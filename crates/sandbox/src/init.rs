@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -16,7 +17,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::control::{Control, Order, Report};
-use crate::outer::{EXIT_FAILED, EXIT_USAGE, begin, give_up_output, refuse};
+use crate::egress;
+use crate::outer::{EXIT_FAILED, EXIT_USAGE, begin, give_up_output, refuse, remarked};
 use crate::plan::{Containment, Plan, Program, Stage};
 use crate::steps::{self, Achieved, StepFailure};
 use crate::{signals, tree};
@@ -50,12 +52,18 @@ pub(crate) fn run_with(control: Control) -> i32 {
         Ok(Some(Order::Launch(plan))) => plan,
         _ => return EXIT_FAILED,
     };
-    if let Err(StepFailure { step, error }) = steps::apply(&plan, Stage::Init) {
+    if let Err(StepFailure { step, error }) =
+        steps::apply(&plan, Stage::Init, |step, remark| remarked(&control, step, remark))
+    {
         return refuse(&control, step, &error);
     }
     let achieved = match steps::measure() {
         Ok(achieved) => achieved,
         Err(error) => return refuse(&control, "measure", &error),
+    };
+    let egress = match egress::start(&plan, control.as_fd()) {
+        Ok(pid) => pid,
+        Err(error) => return refuse(&control, "egress", &error),
     };
     let control = Arc::new(control);
     let program = match start(&control, plan) {
@@ -71,7 +79,7 @@ pub(crate) fn run_with(control: Control) -> i32 {
     if control.tell(&started).is_err() {
         return end_everything(achieved);
     }
-    watch(&control, program, achieved)
+    watch(&control, program, egress, achieved)
 }
 
 /// Executes the program. It gets `/dev/null` as input, the launcher's output, and nothing else.
@@ -82,6 +90,9 @@ fn start(control: &Arc<Control>, plan: Plan) -> Result<Pid, (&'static str, io::E
     directory.map_err(|e| {
         ("working_directory", io::Error::other(format!("{}: {e}", program.directory.display())))
     })?;
+    if let Some(missing) = missing_by_name(&program) {
+        return Err(("execute", io::Error::new(io::ErrorKind::NotFound, missing)));
+    }
     let mut command = command(control, plan).map_err(|error| ("execute", error))?;
     for attempt in 1.. {
         match command.spawn() {
@@ -105,10 +116,12 @@ fn command(control: &Arc<Control>, plan: Plan) -> io::Result<Command> {
     unsafe {
         command.pre_exec(move || {
             signals::reset_all();
-            steps::apply(&plan, Stage::Program).map_err(|StepFailure { step, error }| {
-                refuse(&control, step, &error);
-                error
-            })?;
+            steps::apply(&plan, Stage::Program, |step, remark| remarked(&control, step, remark)).map_err(
+                |StepFailure { step, error }| {
+                    refuse(&control, step, &error);
+                    error
+                },
+            )?;
             Err(image.execute())
         });
     }
@@ -153,14 +166,20 @@ impl Image {
 }
 
 /// Waits for the end of the program or of the host, whichever comes first, and forwards signals until then.
-fn watch(control: &Arc<Control>, program: Pid, achieved: Achieved) -> i32 {
+fn watch(control: &Arc<Control>, program: Pid, egress: Option<Pid>, achieved: Achieved) -> i32 {
     let reaper = {
         let control = Arc::clone(control);
         std::thread::Builder::new().name("reaper".into()).spawn(move || {
-            let status = reap_until(program);
-            let _ = control.tell(&Report::Exited {
-                code: status.and_then(WaitStatus::exit_status),
-                signal: status.and_then(WaitStatus::terminating_signal),
+            let _ = control.tell(&match reap_until(program, egress) {
+                Ended::Program(status) => Report::Exited {
+                    code: status.and_then(WaitStatus::exit_status),
+                    signal: status.and_then(WaitStatus::terminating_signal),
+                },
+                // A program without the network that it was promised is better begun anew.
+                Ended::Egress => Report::StepFailed {
+                    step: "egress".into(),
+                    error: "the process that leads to granted hosts has ended".into(),
+                },
             });
             std::process::exit(end_everything(achieved))
         })
@@ -184,16 +203,27 @@ fn watch(control: &Arc<Control>, program: Pid, achieved: Achieved) -> i32 {
     }
 }
 
-/// Reaps whatever ends below this process until the program does. `None` if the kernel knows no child any more.
-fn reap_until(program: Pid) -> Option<WaitStatus> {
+/// What ended.
+enum Ended {
+    /// The program; `None` if the kernel knows no child any more.
+    Program(Option<WaitStatus>),
+    /// The way out of its network.
+    Egress,
+}
+
+/// Reaps whatever ends below this process until the program does, or the way out of its network.
+fn reap_until(program: Pid, egress: Option<Pid>) -> Ended {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             // A program that lets itself be traced by its parent also reports each stop.
             Ok(Some((pid, status))) if pid == program && (status.exited() || status.signaled()) => {
-                return Some(status);
+                return Ended::Program(Some(status));
+            }
+            Ok(Some((pid, status))) if Some(pid) == egress && (status.exited() || status.signaled()) => {
+                return Ended::Egress;
             }
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return None,
+            Err(_) => return Ended::Program(None),
         }
     }
 }
@@ -250,12 +280,37 @@ fn explain(program: &Program, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot execute {path}: {reason}"))
 }
 
+/// An interpreter that `env` is to find by its name and would not. `env` itself would start, and its words would be
+/// those of a program that ended.
+fn missing_by_name(program: &Program) -> Option<String> {
+    let line = first_line(&program.path)?;
+    let mut words = line.split_whitespace();
+    let env = words.next()?;
+    if Path::new(env).file_name()? != "env" {
+        return None;
+    }
+    // Options and settings may stand before the name.
+    let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+    let path = program.env.get("PATH")?;
+    let found = name.contains('/') || path.split(':').any(|dir| Path::new(dir).join(name).exists());
+    (!found).then(|| {
+        format!(
+            "cannot execute {}: its first line names the interpreter {name}, which is in none of {path} here",
+            program.path.display()
+        )
+    })
+}
+
 /// The interpreter that a script's first line names.
 fn interpreter(path: &Path) -> Option<String> {
+    first_line(path)?.split_whitespace().next().map(str::to_owned)
+}
+
+/// What stands behind the `#!` of a script.
+fn first_line(path: &Path) -> Option<String> {
     use std::io::Read;
     let mut begin = Vec::new();
     std::fs::File::open(path).ok()?.take(MAX_INTERPRETER_LINE as u64).read_to_end(&mut begin).ok()?;
     let text = String::from_utf8_lossy(&begin);
-    let line = text.strip_prefix("#!")?.lines().next()?;
-    line.split_whitespace().next().map(str::to_owned)
+    text.strip_prefix("#!")?.lines().next().map(str::to_owned)
 }

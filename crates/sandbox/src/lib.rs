@@ -8,13 +8,20 @@
 //! host ── control socket ──┐   the socket's end is the lifeline: when the host closes it or dies, everything dies
 //!   └─ launcher (outer) ───┤   unshares namespaces, then waits
 //!        └─ init ──────────┘   process 1 of the pid namespace: mounts, starts the program, reaps, forwards signals
+//!             ├─ egress        leads from a network of its own to what the host allows
 //!             └─ program       a session of its own, a clean environment, no inherited descriptor
 //! ```
 //!
 //! Where there are no pid namespaces, the launcher itself does the init's work and adopts whatever the program leaves behind.
 
 mod control;
+mod decide;
+mod egress;
+mod evidence;
 mod init;
+mod layers;
+mod limits;
+mod machine;
 mod outer;
 mod plan;
 mod probe;
@@ -23,9 +30,19 @@ mod steps;
 mod tree;
 
 pub use control::{Control, ControlError, Order, Report};
-pub use plan::{Arg, Containment, MAX_MESSAGE_BYTES, Plan, PlanError, Program, Stage, Step};
+pub use decide::{Decided, Decision, Policies, Refusal, Wanted, decide};
+pub use egress::PROXY as EGRESS_PROXY;
+pub use egress::line::{Answer, MAX_LINE, NotALine, Question};
+pub use evidence::{LayerReport, Remark, State, verify};
+pub use layers::{Layer, Policy};
+pub use limits::{Group, GroupLimits, Groups, GroupsError, LAUNCHER_TASKS, Limits, Mechanism, Usage};
+pub use machine::{Machine, TrialReport};
+pub use plan::{
+    Access, Arg, Containment, Egress, Landlock, MAX_MESSAGE_BYTES, Mount, Plan, PlanError, ProcessLimits,
+    Program, Root, Stage, Step,
+};
 pub use probe::{PROBE_TIMEOUT, Probe, ProbeError, inside_probe, probe, probe_as};
-pub use tree::{contains, descendants, kill_descendants, namespace_pid, parent};
+pub use tree::{contains, descendants, kill_descendants, namespace_pid, parent, program_pid};
 
 /// First argument of a process that is to be a launcher.
 pub const MARKER: &str = "__temps-launcher";

@@ -12,6 +12,7 @@ pub mod played_host;
 pub mod postgres;
 pub mod skip;
 pub mod slack;
+pub mod uml;
 pub mod unruly;
 pub mod vectors;
 
@@ -19,3 +20,4 @@ pub use behaviour::{Behaviour, Sin, Step};
 pub use played_host::PlayedHost;
 pub use postgres::Postgres;
 pub use skip::skip;
+pub use uml::Uml;

@@ -18,21 +18,29 @@ use tokio_util::task::TaskTracker;
 use super::handshake::{Dialect, Excuse, Patience, ReadError};
 use super::health::{self, Health, Judgement, Pulse};
 use super::link::Link;
-use super::process::{ExitReport, HOST_FEATURES, Process, SpawnSpec};
+use super::process::{ExitReport, HOST_FEATURES, Process, SpawnError, SpawnSpec};
 use super::state::Start;
 use crate::artifacts::Artifact;
 use crate::channel::{self, ChannelHandle, ChannelSpec, Opened};
 use crate::configuration::Injected;
 use crate::database::{self, DATABASE_URL, RELAY_SOCKET, Relay};
+use crate::egress::{self, EGRESS_SOCKET};
 use crate::grants::{Engine, Grants};
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
+use crate::sandbox::{LayerReport, Policy, SandboxSpec, State};
 use crate::secrets::Secret;
 use crate::usage::{self, Meter, Traffic, Usage};
 use crate::versions::major_of;
 
 /// How long `GET /ui/` may take when ready did not say that there is a UI.
 const UI_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time between two looks at how much disk a plugin takes. A disk takes a few hundred MiB in it.
+const DISK_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How many times longer than the look itself the pause after it is.
+const DISK_LOOK_SHARE: u32 = 20;
 
 /// The waits before each of the questions for a UI.
 const UI_WAITS: [Duration; 4] =
@@ -52,6 +60,10 @@ pub(crate) enum Progress {
     Spawned(Arc<Process>),
     /// There is no process.
     SpawnFailed(String),
+    /// There is no process, and trying again does not help; the text says what to do.
+    Refused(String),
+    /// The sandbox was read back.
+    Confined(Arc<[LayerReport]>),
     /// The manifest is the inspected one.
     ManifestRead,
     /// The manifest is not the inspected one; the text says what differs.
@@ -113,7 +125,8 @@ impl StartContext {
 pub(crate) async fn run(context: StartContext) {
     let (mut process, socket) = match launch(&context).await {
         Ok(launched) => launched,
-        Err(why) => return context.report(Progress::SpawnFailed(why)).await,
+        Err(NotLaunched::Failed(why)) => return context.report(Progress::SpawnFailed(why)).await,
+        Err(NotLaunched::Refused(why)) => return context.report(Progress::Refused(why)).await,
     };
     let (Some(stdout), Some(stderr)) = (process.take_stdout(), process.take_stderr()) else {
         // The process ends with its last owner, that is here.
@@ -135,14 +148,31 @@ pub(crate) async fn run(context: StartContext) {
     let (log, secret) = (context.log.clone(), context.secret.clone());
     tokio::spawn(async move { log.drain(stdout, "stdout", secret).await });
     let Some(ready) = shaken else { return };
+    if let Err(why) = settle_in(&context, &process).await {
+        return context.report(Progress::Failed(why)).await;
+    }
     tokio::select! {
         () = connect(&context, &process, socket, ready) => {}
         () = context.over.cancelled() => {}
     }
 }
 
+/// Why there is no process.
+enum NotLaunched {
+    /// Trying again may help.
+    Failed(String),
+    /// It may not run like this; an operator has to change something.
+    Refused(String),
+}
+
+impl From<String> for NotLaunched {
+    fn from(why: String) -> Self {
+        NotLaunched::Failed(why)
+    }
+}
+
 /// Spawns the program with fresh places, a fresh secret and its database; the answer holds the path of its socket.
-async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
+async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunched> {
     let name = context.name.as_str();
     let places = &context.shared.places;
     let data_dir =
@@ -153,6 +183,11 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
         places.socket(name).map_err(|error| format!("the place for its socket cannot be made: {error}"))?;
     let mut env = BTreeMap::new();
     let relay = give_database(context, &data_dir, &socket, &mut env)?;
+    let way_out = socket.with_file_name(EGRESS_SOCKET);
+    let listener = egress::Listener::bind(&way_out)
+        .map_err(|error| format!("the way out of its network cannot be opened: {error}"))?;
+    let opened = way_out_of(context);
+    let sandbox = sandbox(context, &data_dir, [&tmp_dir, &socket])?;
     let spec = SpawnSpec {
         program: context.artifact.program.clone(),
         name: Some(context.name.clone()),
@@ -160,9 +195,18 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
         secret: context.secret.clone(),
         data_dir,
         tmp_dir,
+        sandbox,
+        egress: Some(temps_sandbox::Egress { socket: way_out, loopback: opened.set.allow_loopback.clone() }),
         env,
     };
-    let process = context.shared.launcher.spawn(&spec).await.map_err(|error| error.to_string())?;
+    let process = context.shared.launcher.spawn(&spec).await.map_err(|error| match error {
+        SpawnError::Refused(_) => NotLaunched::Refused(error.to_string()),
+        error => NotLaunched::Failed(error.to_string()),
+    })?;
+    let (launcher, exited) = (process.launcher_pid(), process.exited());
+    tokio::spawn(listener.serve(opened, launcher, async {
+        let _ = exited.await;
+    }));
     if let Some(relay) = relay {
         let (context, launcher, exited) = (context.clone(), process.launcher_pid(), process.exited());
         tokio::spawn(async move {
@@ -174,6 +218,44 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
         });
     }
     Ok((process, socket))
+}
+
+/// What is built around the plugin. Its data, its temporary files and the directory of its socket belong to its user afterwards.
+fn sandbox(context: &StartContext, data: &Path, [tmp, socket]: [&Path; 2]) -> Result<SandboxSpec, String> {
+    let shared = &context.shared;
+    let granted = context.grants.borrow().limits.clone();
+    let spec = SandboxSpec::of_plugin(&shared.config(), context.name.as_str(), &granted);
+    let failed = |error| format!("its files cannot be given to its own user: {error}");
+    if !shared.launcher.machine().has_users(&spec.policies) {
+        shared.users.take_back(data).map_err(failed)?;
+        return Ok(spec);
+    }
+    let user = shared.users.give(data).map_err(failed)?;
+    let directory = socket.parent().unwrap_or(socket);
+    let relay = socket.with_file_name(RELAY_SOCKET);
+    let database = data.join(database::SQLITE_FILE);
+    let way_out = socket.with_file_name(EGRESS_SOCKET);
+    for path in [tmp, directory, &relay, &way_out, &database] {
+        match crate::sandbox::own(path, user) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    Ok(spec.as_user(Some(user)))
+}
+
+/// What the plugin's way out of its network works with.
+fn way_out_of(context: &StartContext) -> egress::Context {
+    let shared = &context.shared;
+    egress::Context {
+        plugin: context.name.to_string(),
+        grants: context.grants.clone(),
+        set: shared.config().egress.of(context.name.as_str()),
+        resolver: Arc::clone(&shared.resolver),
+        audit: shared.audit.clone(),
+        metrics: shared.metrics.clone(),
+        log: context.log.clone(),
+    }
 }
 
 /// Tells the plugin where its database is, if it needs one. The answer is what has to be served for that.
@@ -202,6 +284,29 @@ fn give_database(
     };
     env.insert(DATABASE_URL.to_owned(), url);
     Ok(relay)
+}
+
+/// What is done once a plugin is ready: its processor time is restricted, and its sandbox is read back.
+async fn settle_in(context: &StartContext, process: &Arc<Process>) -> Result<(), String> {
+    let confined = Arc::clone(process.confined());
+    let read = tokio::task::spawn_blocking(move || {
+        confined
+            .restrict_cpu()
+            .map_err(|error| format!("its processor time cannot be restricted: {error}"))?;
+        Ok::<_, String>(confined.look())
+    });
+    // Failing means that the runtime ends.
+    let layers = read.await.map_err(|error| error.to_string())??;
+    let broken =
+        layers.iter().find(|report| report.policy == Policy::Require && report.state == State::NotInForce);
+    if let Some(report) = broken {
+        return Err(format!(
+            "the sandbox layer `{}` is required and was not found in force: {}",
+            report.layer, report.evidence
+        ));
+    }
+    context.report(Progress::Confined(layers.into())).await;
+    Ok(())
 }
 
 /// Tells when the process and all that it left behind are gone. What it wrote before is read first, because that often says
@@ -458,25 +563,56 @@ async fn check(context: &StartContext, process: &Process, link: &Arc<Link>, puls
 }
 
 /// Measures what the plugin uses until the start is over.
-pub(crate) async fn watch_usage(context: StartContext, launcher: u32) {
+pub(crate) async fn watch_usage(context: StartContext, process: Arc<Process>) {
     let counted = || Traffic::counted(&context.shared.metrics, context.name.as_str());
     let mut meter = Meter::begin(Instant::now(), counted());
+    let limits = process.confined().limits();
     loop {
         let pause = context.shared.config().usage_every;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = context.over.cancelled() => return,
         }
-        // Failing means that the runtime ends.
-        let Ok(resources) = tokio::task::spawn_blocking(move || usage::measure(launcher)).await else {
-            return;
+        let (process, data) = (Arc::clone(&process), context.shared.places.data_path(context.name.as_str()));
+        let measure = move || {
+            let mut resources =
+                usage::measure(process.launcher_pid()).counted_by(&process.confined().usage());
+            resources.disk_bytes = crate::sandbox::used_by(&data);
+            resources
         };
-        let usage = meter.read(Instant::now(), Utc::now(), resources, counted());
+        // Failing means that the runtime ends.
+        let Ok(resources) = tokio::task::spawn_blocking(measure).await else { return };
+        let usage = meter.read(Instant::now(), Utc::now(), resources, counted()).near(&limits);
         // What was measured of a plugin that is gone would say nothing of it.
         if context.over.is_cancelled() {
             return;
         }
         context.report(Progress::Usage(usage)).await;
+    }
+}
+
+/// Ends a plugin whose data directory has grown beyond its limit. One file alone the kernel stops before.
+pub(crate) async fn watch_disk(context: StartContext, most: u64) {
+    let mut pause = DISK_LOOK_EVERY;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.over.cancelled() => return,
+        }
+        let data = context.shared.places.data_path(context.name.as_str());
+        let begin = Instant::now();
+        let Ok(used) = tokio::task::spawn_blocking(move || crate::sandbox::used_by(&data)).await else {
+            return;
+        };
+        // A directory that takes long to add up is looked at more rarely.
+        pause = DISK_LOOK_EVERY.max(begin.elapsed() * DISK_LOOK_SHARE);
+        if let Some(used) = used.filter(|used| *used > most) {
+            let (used, most) = (used >> 20, most >> 20);
+            let why = format!(
+                "its data directory has {used} MiB and may have {most} MiB (disk_max); remove some of it, or allow it more"
+            );
+            return context.report(Progress::HealthFailed(why)).await;
+        }
     }
 }
 

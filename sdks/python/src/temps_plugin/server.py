@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
+import logging
 import os
 import signal
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Awaitable, Callable, Optional, Sequence, Union
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Optional, Sequence, Union
 
 from . import handshake
 from ._rules import WireError
-from .asgi import App, AsgiApp
 from .channel import Channel, ChannelError, ack_frame
 from .context import Context
 from .events import MAX_EVENT_BYTES, Event
@@ -27,11 +26,17 @@ from .handshake import Launch
 from .http import MAX_HEAD, HttpError, HttpServer, Request, Response, Upgrade
 from .line import EventQueue
 from .log import log_to_stderr, logger
-from .pages import Pages
-from .platform import Platform
+from .threads import Threads
+
+if TYPE_CHECKING:
+    from .asgi import App, AsgiApp
+    from .pages import Directory, Pages
 
 #: How long the start hook may take, in seconds.
 START_TIMEOUT = 60.0
+
+#: How long the host may take to send the configuration that the manifest declares, in seconds. It comes with the channel.
+CONFIG_TIMEOUT = 30.0
 
 #: How long the whole ending may take, in seconds. Hosts kill after 10 s.
 END_TIMEOUT = 8.0
@@ -68,17 +73,22 @@ class Parts:
         app: Optional[App] = None,
         on_start: Sequence[Hook] = (),
         on_shutdown: Sequence[Hook] = (),
-        ui: Union[str, "os.PathLike[str]", None] = None,
+        on_config: Sequence[Hook] = (),
+        declares_config: bool = False,
+        ui: Optional[Directory] = None,
         open_routes: bool = False,
     ) -> None:
         self.name = name
         self.health_path = health_path
         self.on_event = on_event
         self.route = route
-        self.app = None if app is None else AsgiApp(app)
+        self.app = None if app is None else _asgi_app(app)
         self.on_start = on_start
         self.on_shutdown = on_shutdown
-        self.pages = None if ui is None else Pages(Path(ui))
+        self.on_config = on_config
+        #: Whether the manifest declares settings, so that the start waits for them where the host sends any.
+        self.declares_config = declares_config
+        self.pages = None if ui is None else _pages(ui)
         #: Every request that reaches the socket reaches the routes. For hosts that do not send the secret.
         self.open_routes = open_routes
 
@@ -89,24 +99,30 @@ class Server:
     def __init__(self, parts: Parts, launch: Launch) -> None:
         self.parts = parts
         self.launch = launch
-        self.features = tuple(word for word in ("ack", "reconnect") if word in launch.host_features)
+        self.features = tuple(word for word in handshake.FEATURES if word in launch.host_features)
         self._bound = threading.Event()
         self._ended = threading.Event()
         self._failure: Optional[BaseException] = None
         self._started_serving = False
+        #: Whether the process is there for the plugin alone, and nobody waits for it to ask how it ended.
+        self.is_all = False
+        #: Done once the start hooks have ended, with what made the start fail.
+        self.start_outcome: Future[None] = Future()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stopping: Optional[asyncio.Event] = None
         self._background: set["asyncio.Future[None]"] = set()
-        self._threads = ThreadPoolExecutor(THREADS, "handler")
+        self._threads = Threads(THREADS, "handler")
         # Events are handled one at a time, so their blocking handlers need one thread, and it is never taken by a route.
-        self._event_thread = ThreadPoolExecutor(1, "events")
+        self._event_thread = Threads(1, "events")
 
     def start(self) -> None:
         """Binds the socket and returns; from then on connections are accepted.
 
         :raises OSError: when the socket cannot be bound.
         """
-        handshake.remember_features(self.features)
+        if self.is_all:
+            self._threads.make_all()
+            self._event_thread.make_all()
         thread = threading.Thread(target=self._run, name="temps-plugin")
         thread.start()
         self._bound.wait()
@@ -131,23 +147,34 @@ class Server:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._live())
+            _run_in_new_loop(self._live())
         except BaseException as error:
             self._failure = self._failure or error
             if self._started_serving:
                 logger.error("the plugin ends: %s", error)
         finally:
-            self._threads.shutdown(wait=False)
-            self._event_thread.shutdown(wait=False)
+            self._threads.shutdown()
+            self._event_thread.shutdown()
             self._bound.set()
+            self._leave()
+            if not self.start_outcome.done():
+                self.start_outcome.set_exception(self._failure or RuntimeError("the plugin ended before it had started"))
             self._ended.set()
+
+    def _leave(self) -> None:
+        if self.is_all and self._failure is not None and self._started_serving:
+            # The script has gone on, or has ended already, so nobody else can say that the plugin failed.
+            logging.shutdown()
+            os._exit(1)
 
     async def _live(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        # For `asyncio.to_thread` and look-ups of names in handlers, too.
+        self._loop.set_default_executor(self._threads)
         self._started = asyncio.Event()
         self._queue = EventQueue(self._handle_event)
         self._channel = Channel(self._event_of_channel)
-        self.context = Context(self.parts.name, self.launch, Platform(self._channel), self._stopping)
+        self.context = Context(self.parts.name, self.launch, self._channel, self._stopping)
         http = HttpServer(self._answer)
         server = await _bind(self.launch.socket_path, http)
         self._started_serving = True
@@ -160,12 +187,12 @@ class Server:
             await asyncio.wait({starting, stopping, parent}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and not stopping.done() and not parent.done():
                 starting.result()
-                self._started.set()
+                self._spawn(self._follow_config())
                 await asyncio.wait({stopping, parent}, return_when=asyncio.FIRST_COMPLETED)
             logger.info("ending: %s", "the host has died" if parent.done() else "it was told to")
         except Exception as error:
             self._failure = error
-            logger.error("the start hook failed: %s", error, exc_info=error)
+            logger.error("the plugin did not start: %s", error, exc_info=error)
         finally:
             for task in (starting, parent, stopping):
                 task.cancel()
@@ -180,25 +207,45 @@ class Server:
     async def _start_hooks(self) -> None:
         async def all_hooks() -> None:
             if self.parts.app is not None:
-                await self.parts.app.start()
+                await self.parts.app.start(self.context)
             for hook in self.parts.on_start:
                 await self._call(self._threads, hook, self.context)
+            # In the same step, so that no stop comes between a start that succeeded and the end that belongs to it.
+            self._started.set()
+            self.start_outcome.set_result(None)
 
-        await asyncio.wait_for(all_hooks(), START_TIMEOUT)
+        settings = self._channel.settings
+        if self.parts.declares_config and "config" in self.features:
+            await _in_time(settings.changed(), CONFIG_TIMEOUT, "the host sent no configuration within")
+        settings.mark_unchanged()
+        await _in_time(all_hooks(), START_TIMEOUT, "the start hook took longer than")
+
+    async def _follow_config(self) -> None:
+        """Runs the hooks after each change of the configuration, until the plugin ends."""
+        while not self.context.is_stopping:
+            await self._channel.settings.changed()
+            for hook in self.parts.on_config:
+                try:
+                    await self._call(self._threads, hook, self.context)
+                except Exception as error:
+                    logger.error("the hook for a changed configuration failed: %s", error, exc_info=error)
 
     async def _end(self, http: HttpServer, work: "asyncio.Task[None]") -> None:
+        """No new work, events that wait, the shutdown hooks, the channel, requests that are open, the application."""
         if self._started.is_set():
             await self._queue.close()
             await asyncio.wait({work}, timeout=DRAIN_TIMEOUT)
+            for hook in self.parts.on_shutdown:
+                try:
+                    await self._call(self._threads, hook, self.context)
+                except Exception as error:
+                    logger.error("the shutdown hook failed: %s", error, exc_info=error)
         await self._channel.close()
         await http.close(DRAIN_TIMEOUT / 2)
-        if self._started.is_set():
-            for hook in self.parts.on_shutdown:
-                await self._call(self._threads, hook, self.context)
-            if self.parts.app is not None:
-                await self.parts.app.stop()
+        if self.parts.app is not None:
+            await self.parts.app.stop()
 
-    async def _call(self, pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
+    async def _call(self, pool: Executor, function: Callable[..., Any], *args: Any) -> Any:
         """Calls a handler: one written with ``async def`` here, one written with ``def`` in a thread."""
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):
             return await function(*args)
@@ -223,7 +270,7 @@ class Server:
             # The host sends the event again over the next channel.
             logger.debug("the event %s could not be confirmed: %s", event_id, error)
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -237,9 +284,13 @@ class Server:
         if path == "/_temps/channel":
             self._refuse_wrong_secret(request)
             return Upgrade(self._channel.serve)
-        if path == "/_events" and request.method == "POST":
+        if path == "/_events":
             self._refuse_wrong_secret(request)
+            if request.method != "POST":
+                raise HttpError(405, "events are posted", {"Allow": "POST"})
             return await self._event_of_post(request)
+        if path == "/_temps" or path.startswith("/_temps/"):
+            raise HttpError(404, "there is no such thing below /_temps")
         if self.parts.pages is not None and (path == "/ui" or path.startswith("/ui/")):
             return self.parts.pages.answer(request)
         if not self.parts.open_routes and self._claim(request) is not True:
@@ -293,28 +344,65 @@ def run_server(
     app: Optional[App] = None,
     *,
     on_event: Optional[EventHandler] = None,
-    ui: Union[str, "os.PathLike[str]", None] = None,
+    on_start: Optional[Hook] = None,
+    on_config: Optional[Hook] = None,
+    on_shutdown: Optional[Hook] = None,
+    ui: Optional[Directory] = None,
     health_path: Optional[str] = None,
     launch: Optional[Launch] = None,
 ) -> Server:
     """Serves the plugin's socket and returns once it accepts connections; the process then lives until it is told to end.
 
-    ``app`` is an ASGI application for the plugin's own routes, ``on_event(context, event)`` takes its events, ``ui`` is a
-    directory with a page. Called between :func:`emit_manifest` and :func:`emit_ready`:
+    ``app`` is an ASGI application for the plugin's own routes, ``on_event(context, event)`` takes its events, the other hooks
+    are those of :class:`~temps_plugin.Plugin`, ``ui`` is a directory with a page. Called between :func:`emit_manifest` and :func:`emit_ready`:
 
     >>> emit_manifest(manifest)              # doctest: +SKIP
     >>> run_server(on_event=notify)          # doctest: +SKIP
     >>> emit_ready(has_ui=False)             # doctest: +SKIP
+
+    With Python 3.12 a program whose main thread has ended starts no further threads. An application that starts threads
+    by itself then needs a script that stays: ``sys.exit(server.wait())`` as its last line.
     """
     log_to_stderr()
     manifest = handshake.emitted_manifest()
     name = manifest.name if manifest is not None else "plugin"
     path = health_path or (manifest.health_path if manifest is not None else "/health")
-    parts = Parts(name, path, on_event=on_event, app=app, ui=ui)
+    parts = Parts(
+        name,
+        path,
+        on_event=on_event,
+        app=app,
+        on_start=_hooks(on_start),
+        on_config=_hooks(on_config),
+        on_shutdown=_hooks(on_shutdown),
+        declares_config=manifest is not None and manifest.config is not None,
+        ui=ui,
+    )
     server = Server(parts, launch or Launch.from_args_or_exit())
+    handshake.remember_features(server.features)
+    server.is_all = True
     server.start()
     end_on_signals(server)
     return server
+
+
+# Most plugins have neither of these two, and start quicker without them.
+
+
+def _asgi_app(app: App) -> AsgiApp:
+    from .asgi import AsgiApp
+
+    return AsgiApp(app)
+
+
+def _pages(ui: Directory) -> Pages:
+    from .pages import Pages
+
+    return Pages(ui)
+
+
+def _hooks(hook: Optional[Hook]) -> Sequence[Hook]:
+    return () if hook is None else (hook,)
 
 
 def end_on_signals(server: Server) -> None:
@@ -346,6 +434,29 @@ def to_response(answer: Any) -> Union[Response, Upgrade]:
 def _unauthorized() -> HttpError:
     detail = "the request does not carry the auth secret of this start of the plugin"
     return HttpError(401, detail, {"WWW-Authenticate": "Bearer"})
+
+
+def _run_in_new_loop(work: Coroutine[Any, Any, None]) -> None:
+    """As :func:`asyncio.run`, but for its end, which starts a thread: Python 3.12 cannot once the main thread has ended."""
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(work)
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _in_time(work: Coroutine[Any, Any, None], seconds: float, words: str) -> None:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except asyncio.TimeoutError:
+        raise RuntimeError(f"{words} {seconds:.0f} s") from None
 
 
 async def _bind(path: str, http: HttpServer) -> asyncio.AbstractServer:
