@@ -26,8 +26,8 @@ interface Route {
  * ```js
  * const plugin = new Plugin({ name: "hello", version: "1.0.0", events: ["deployment.*"] });
  * plugin.on("deployment.succeeded", async (ctx, event) => {
- *   const project = await ctx.platform.getProject(event.project_id);
- *   ctx.logger.info(`${project.name} is live at ${event.data.url}`);
+ *   const project = event.project_id && (await ctx.platform.getProject(event.project_id)).name;
+ *   ctx.logger.info(`${project ?? "something"} is live at ${event.data.url}`);
  * });
  * plugin.get("/greeting", () => ({ greeting: "hello" }));
  * plugin.run();

@@ -88,6 +88,7 @@ export class Server {
   readonly ended: Promise<number>;
 
   private readonly stopping = new AbortController();
+  private readonly stopped: Promise<void>;
   private readonly started = new Moment();
   private readonly configured = new Moment();
   private readonly channel: Channel;
@@ -111,6 +112,9 @@ export class Server {
     this.pages = parts.ui === undefined ? undefined : new Pages(parts.ui);
     this.app = parts.app === undefined ? undefined : mounted(parts.app);
     this.ended = new Promise((resolve) => (this.exit = resolve));
+    this.stopped = new Promise((resolve) => {
+      this.stopping.signal.addEventListener("abort", () => resolve(), { once: true });
+    });
     // A body may take as long as it takes; the host bounds it.
     this.http = createServer({ maxHeaderSize: MAX_HEAD_BYTES, keepAliveTimeout: IDLE_TIMEOUT, requestTimeout: 0 });
     this.http.on("request", (request, response) => void this.serve(request, response));
@@ -149,14 +153,10 @@ export class Server {
       logger.warn("the host has died");
       this.stop();
     });
-    const stopped = new Promise<void>((resolve) => {
-      if (this.stopping.signal.aborted) return resolve();
-      this.stopping.signal.addEventListener("abort", () => resolve(), { once: true });
-    });
     let status = 0;
     try {
-      await Promise.race([this.begin(), stopped]);
-      await stopped;
+      await Promise.race([this.begin(), this.stopped]);
+      await this.stopped;
     } catch (error) {
       status = 1;
       logger.error(`the plugin cannot start: ${describe(error, true)}`);
@@ -328,7 +328,8 @@ export class Server {
   }
 
   private async untilStarted(): Promise<void> {
-    if (await timed(this.started.come, START_WAIT)) {
+    const isLate = await timed(Promise.race([this.started.come, this.stopped]), START_WAIT);
+    if (isLate || !this.started.has) {
       throw new HttpError(503, "the plugin is still starting", { "retry-after": "5" });
     }
   }
