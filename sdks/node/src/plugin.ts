@@ -9,7 +9,8 @@ import { type PluginManifest, checkManifest } from "./manifest.js";
 import type { Assets } from "./pages.js";
 import { type Answer, HttpError, type PluginRequest } from "./request.js";
 import type { JsonObject } from "./rules.js";
-import { type EventHandler, type Hook, NO_ROUTE, Server, type UpgradeHandler, endOnSignals } from "./server.js";
+import { endOnSignals } from "./run.js";
+import { type EventHandler, type Hook, NO_ROUTE, Server, type UpgradeHandler } from "./server.js";
 
 /** Answers a request. What it returns, or resolves to, becomes the answer. */
 export type RouteHandler = (ctx: Context, request: PluginRequest) => Answer | Promise<Answer>;

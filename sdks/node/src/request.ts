@@ -161,13 +161,21 @@ export async function writeResponse(answer: Response, request: IncomingMessage, 
   await pipeline(Readable.fromWeb(answer.body as import("node:stream/web").ReadableStream), response);
 }
 
-async function readBody(request: IncomingMessage, most: number): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  let size = 0;
-  for await (const piece of request as AsyncIterable<Buffer>) {
-    size += piece.length;
-    if (size > most) throw new HttpError(413, `the body has more than ${most} bytes`, { connection: "close" });
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces);
+function readBody(request: IncomingMessage, most: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const cut = (): void => reject(new Error("the request ended in the middle of its body"));
+    if (request.destroyed) return cut();
+    let pieces: Buffer[] = [];
+    let size = 0;
+    request.on("data", (piece: Buffer) => {
+      size += piece.length;
+      if (size <= most) return void pieces.push(piece);
+      // The rest is still read and thrown away: a connection that ends in the middle would take the answer with it.
+      pieces = [];
+      reject(new HttpError(413, `the body has more than ${most} bytes`, { connection: "close" }));
+    });
+    request.on("end", () => resolve(Buffer.concat(pieces)));
+    request.on("close", cut);
+    request.on("error", reject);
+  });
 }
