@@ -169,12 +169,15 @@ function readBody(request: IncomingMessage, most: number): Promise<Buffer> {
     let size = 0;
     request.on("data", (piece: Buffer) => {
       size += piece.length;
-      if (size <= most) return void pieces.push(piece);
-      // The rest is still read and thrown away: a connection that ends in the middle would take the answer with it.
-      pieces = [];
-      reject(new HttpError(413, `the body has more than ${most} bytes`, { connection: "close" }));
+      if (size <= most) pieces.push(piece);
+      else pieces = [];
     });
-    request.on("end", () => resolve(Buffer.concat(pieces)));
+    // Of a body that is too long the rest is read and thrown away, as far as a host lets it pass: an answer before its end
+    // would close the connection under whoever still sends.
+    request.on("end", () => {
+      if (size <= most) resolve(Buffer.concat(pieces));
+      else reject(new HttpError(413, `the body has more than ${most} bytes`));
+    });
     request.on("close", cut);
     request.on("error", reject);
   });
