@@ -35,11 +35,13 @@ export class RealHost {
     const child = spawn(TEMPS, args, { env, stdio: ["ignore", "pipe", log] });
     const { value } = await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
     if (value === undefined) throw new Error(`the daemon did not start: ${readFileSync(`${home}/daemon.log`, "utf8")}`);
-    return new RealHost(child, home, JSON.parse(value).url.replace(/\/$/, ""));
+    const { url, login_url: loginUrl } = JSON.parse(value);
+    return new RealHost(child, home, url.replace(/\/$/, ""), loginUrl);
   }
 
-  constructor(child, home, url) {
+  constructor(child, home, url, loginUrl) {
     this.child = child;
+    this.loginUrl = loginUrl;
     this.home = home;
     this.url = url;
     this.env = { PATH: "/usr/local/bin:/usr/bin:/bin", HOME: home, TEMPS_HOME: home, TEMPS_URL: url };

@@ -41,13 +41,16 @@ class Everything(Scene):
         self.assertEqual(self.ready["features"], ["ack", "reconnect"])
         self.assertTrue(self.ready["has_ui"])
         self.assertEqual(self.ready["openapi"]["openapi"], "3.1.0")
+        # Routes answer once the start hook has returned; before that there would be nothing to finish.
+        self.assertEqual(await self.get("/seen"), [])
         self.host.process.send_signal(signal.SIGTERM)
         self.assertEqual(await self.host.ended(), 0)
         self.assertIsNone(await self.host.line())
         self.assertFalse(self.host.socket.exists())
         self.assertTrue((self.host.home / "finished").exists())
         await self.host.end()
-        self.assertIn(b"libraries print", self.host.log)
+        for words in (b"libraries print", b"past sys.stdout", b"from a program"):
+            self.assertIn(words, self.host.log)
 
     async def test_routes_need_the_secret_and_health_does_not(self) -> None:
         self.assertEqual((await self.host.request("GET", "/health", secret=False))[0], 200)

@@ -320,6 +320,22 @@ class Lives(unittest.IsolatedAsyncioTestCase):
                 pass
         self.assertEqual(host.platform.entries["ended"][0], True)
 
+    async def test_a_stop_that_comes_as_the_start_succeeds_does_not_skip_the_shutdown_hook(self) -> None:
+        plugin, told = plugin_with(), []
+
+        @plugin.on_start
+        async def begin(ctx: Any) -> None:
+            told.append("begun")
+            ctx._stopping.set()
+
+        @plugin.on_shutdown
+        async def finish(ctx: Any) -> None:
+            told.append("finished")
+
+        async with TestHost(plugin, channel=False):
+            pass
+        self.assertEqual(told, ["begun", "finished"])
+
     async def test_what_belongs_to_the_host_never_reaches_the_routes(self) -> None:
         plugin = plugin_with()
 

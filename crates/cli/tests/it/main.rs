@@ -6,6 +6,7 @@ mod audit;
 mod commands;
 mod databases;
 mod delivering;
+mod egress;
 mod endings;
 #[cfg(feature = "failpoints")]
 mod failpoints;

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::Timespec;
 use temps_sandbox::{
-    Arg, Containment, Control, ControlError, Decision, Group, Groups, Layer, Limits, Machine, Mount, Order,
-    Plan, Policies, Policy, Program, Remark, Report, Step, Wanted, decide,
+    Arg, Containment, Control, ControlError, Decision, Egress, Group, Groups, Layer, Limits, Machine, Mount,
+    Order, Plan, Policies, Policy, Program, Remark, Report, Step, Wanted, decide,
 };
 
 fn main() -> ExitCode {
@@ -48,6 +48,7 @@ struct Sandbox {
     policies: BTreeMap<Layer, Policy>,
     limits: Option<Limits>,
     mounts: Vec<Mount>,
+    egress: Option<Egress>,
     user: Option<(u32, u32)>,
     directory: Option<std::path::PathBuf>,
 }
@@ -96,13 +97,18 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 fn decided(executable: &std::path::Path, text: &str) -> Result<(Boxed, Sandbox), Box<dyn std::error::Error>> {
     let sandbox: Sandbox = serde_json::from_str(text)?;
     let groups = Groups::open();
-    let machine = Machine::probe(executable, &groups, &Policies::unset(), NOBODY)?.machine;
+    // Where many are launched one after the other, the machine was tried once.
+    let machine = match std::env::var("TEMPS_TEST_MACHINE") {
+        Ok(known) => serde_json::from_str(&known)?,
+        Err(_) => Machine::probe(executable, &groups, &Policies::unset(), NOBODY)?.machine,
+    };
     let policies =
         sandbox.policies.iter().fold(Policies::default(), |all, (layer, policy)| all.with(*layer, *policy));
     let wanted = Wanted {
         policies,
         limits: sandbox.limits.unwrap_or_default(),
         mounts: sandbox.mounts.clone(),
+        egress: sandbox.egress.clone(),
         user: sandbox.user,
     };
     let decision = decide(&machine, &wanted)?;

@@ -18,6 +18,7 @@ mod key_value;
 mod lane;
 mod migrations;
 mod narrowed;
+mod offline;
 mod pipeline;
 mod platform;
 mod plugins;
@@ -26,7 +27,6 @@ mod retention;
 mod standing;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod trail;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +44,7 @@ use connection::{Connector, REACH_TIMEOUT};
 pub(crate) use health::check;
 use journal::Publishes;
 use lane::Lane;
+pub use offline::ChainReader;
 use pool::{On, Pool};
 use standing::Standing;
 use trail::Trail;

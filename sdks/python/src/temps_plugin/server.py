@@ -187,8 +187,6 @@ class Server:
             await asyncio.wait({starting, stopping, parent}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and not stopping.done() and not parent.done():
                 starting.result()
-                self._started.set()
-                self.start_outcome.set_result(None)
                 self._spawn(self._follow_config())
                 await asyncio.wait({stopping, parent}, return_when=asyncio.FIRST_COMPLETED)
             logger.info("ending: %s", "the host has died" if parent.done() else "it was told to")
@@ -212,6 +210,9 @@ class Server:
                 await self.parts.app.start(self.context)
             for hook in self.parts.on_start:
                 await self._call(self._threads, hook, self.context)
+            # In the same step, so that no stop comes between a start that succeeded and the end that belongs to it.
+            self._started.set()
+            self.start_outcome.set_result(None)
 
         settings = self._channel.settings
         if self.parts.declares_config and "config" in self.features:
