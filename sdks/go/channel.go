@@ -198,7 +198,7 @@ func (c *channel) takeFrame(own *link, text []byte) {
 			c.complain("an answer that nobody waits for")
 		}
 	case frame.config != nil:
-		c.takeConfig(frame.config)
+		c.takeConfig(own, frame.config)
 	case frame.event != nil:
 		id := frame.event.ID
 		// Over the connection that the event came over and no other: the host sends again what was not confirmed there.
@@ -210,12 +210,16 @@ func (c *channel) takeFrame(own *link, text []byte) {
 	}
 }
 
-func (c *channel) takeConfig(config *Configuration) {
+// takeConfig keeps what came over the present connection: a late frame of the one before is older.
+func (c *channel) takeConfig(own *link, config *Configuration) {
 	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.link != own {
+		return
+	}
 	c.config = config
-	c.mutex.Unlock()
 	if !isClosed(c.configured) {
-		close(c.configured) // Only the reader of the one connection comes here.
+		close(c.configured)
 	}
 	select {
 	case c.configChanged <- struct{}{}:
@@ -435,9 +439,9 @@ func readResponse(text []byte) (*responseFrame, error) {
 		ID     json.RawMessage `json:"id" wire:"present"`
 		Result json.RawMessage `json:"result"`
 		Error  *struct {
-			Code     string `json:"code" wire:"required"`
-			Message  string `json:"message" wire:"required"`
-			Revision any    `json:"revision"`
+			Code     string          `json:"code" wire:"required"`
+			Message  string          `json:"message" wire:"required"`
+			Revision json.RawMessage `json:"revision"`
 		} `json:"error"`
 	}
 	if err := decode(text, &wire); err != nil {
@@ -449,8 +453,8 @@ func readResponse(text []byte) (*responseFrame, error) {
 		return response, nil
 	}
 	failure := &ChannelError{Code: readCode(wire.Error.Code), Message: wire.Error.Message}
-	if number, ok := wire.Error.Revision.(float64); ok {
-		failure.Revision = int64(number)
+	if revision, err := readInteger(wire.Error.Revision, 64); err == nil {
+		failure.Revision = revision
 	}
 	response.err = failure
 	return response, nil

@@ -173,7 +173,7 @@ func TestStorageReadsWritesAndTellsConflictsApart(t *testing.T) {
 	ctx, kv := context.Background(), plugin.KV()
 	host.AnswerWith("kv_put", func(params map[string]any) (any, *temps.ChannelError) {
 		if params["revision"] != nil {
-			return nil, &temps.ChannelError{Code: temps.CodeConflict, Message: "it is another", Revision: 5}
+			return nil, &temps.ChannelError{Code: temps.CodeConflict, Message: "it is another", Revision: 9007199254740993}
 		}
 		return map[string]any{"revision": params["ttl"]}, nil
 	})
@@ -194,7 +194,7 @@ func TestStorageReadsWritesAndTellsConflictsApart(t *testing.T) {
 	}
 	_, err := kv.Put(ctx, "a", 1, temps.PutOptions{IfRevision: temps.Revision(0)})
 	var failure *temps.ChannelError
-	if !errors.As(err, &failure) || failure.Code != temps.CodeConflict || failure.Revision != 5 {
+	if !errors.As(err, &failure) || failure.Code != temps.CodeConflict || failure.Revision != 9007199254740993 {
 		t.Error(err)
 	}
 	if entry, err := kv.Entry(ctx, "a"); err != nil || entry.Revision != 9007199254740993 {

@@ -161,6 +161,9 @@ func (h *Host) Send(frame any) {
 // Deliver sends an event and waits for the plugin's word on it: nil when it was handled. A projectID of 0 sends none.
 func (h *Host) Deliver(eventType string, projectID int32, data map[string]any) error {
 	h.t.Helper()
+	if data == nil {
+		data = map[string]any{}
+	}
 	h.mutex.Lock()
 	h.number++
 	id := fmt.Sprintf("event-%d", h.number)
@@ -197,7 +200,10 @@ func (h *Host) RequestWith(method, path string, body []byte, header http.Header)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(body))
 	must(h.t, err)
-	request.Header = header
+	request.Header = header.Clone()
+	if header == nil {
+		request.Header = http.Header{}
+	}
 	// A redirect is the answer: the host passes it on.
 	response, err := h.client.Transport.RoundTrip(request)
 	must(h.t, err)
