@@ -50,13 +50,13 @@ async fn passes(plugin: PathBuf, routes: &[&str]) {
 
 #[tokio::test]
 async fn the_official_plugins_pass() {
-    passes(temps_testkit::built_binary("hello"), &["/greeting", "/events"]).await;
-    passes(temps_testkit::built_binary("slack-notifier"), &["/settings"]).await;
+    passes(temps_testkit::binaries::built_binary("hello"), &["/greeting", "/events"]).await;
+    passes(temps_testkit::binaries::built_binary("slack-notifier"), &["/settings"]).await;
 }
 
 #[tokio::test]
 async fn every_example_passes() {
-    passes(temps_testkit::built_binary("minimal-rust"), &[]).await;
+    passes(temps_testkit::binaries::built_binary("minimal-rust"), &[]).await;
     let examples = examples();
     assert!(examples.iter().any(|path| path.ends_with("plain-python/minimal.py")), "{examples:?}");
     for example in examples {

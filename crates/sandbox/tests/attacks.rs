@@ -3,6 +3,7 @@
 //!
 //! An attack that is held proves little by itself: it may fail for another reason. So each has a control, the same attack
 //! with the layers off that are to hold it, in the virtual machine. Where that fails too, the attack counts as not testable.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests panic like the tests themselves")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -144,11 +145,9 @@ fn read(name: &str, text: &str) -> Result {
             let text = |key: &str| layer[key].as_str().unwrap_or_default().to_owned();
             result.layers.insert(text("layer"), text("state"));
         }
-        if name == "memory_bomb" && line.is_none() {
-            if report["out_of_memory_kills"].as_u64().is_some_and(|kills| kills > 0) {
-                (result.word, result.why) =
-                    ("held".into(), "the kernel ended it, and the group says so".into());
-            }
+        let killed = report["out_of_memory_kills"].as_u64().is_some_and(|kills| kills > 0);
+        if name == "memory_bomb" && line.is_none() && killed {
+            (result.word, result.why) = ("held".into(), "the kernel ended it, and the group says so".into());
         }
         if name == "spin" && report["usage"]["throttled"].as_u64().is_some_and(|times| times > 0) {
             (result.word, result.why) = ("held".into(), "the group held it back".into());

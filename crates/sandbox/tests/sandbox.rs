@@ -1,5 +1,6 @@
 //! The sandbox from outside: each layer is in force and read back, what is required is refused where it cannot be had, and
 //! common interpreters live in it.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests panic like the tests themselves")]
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};

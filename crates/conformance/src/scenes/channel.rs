@@ -102,7 +102,9 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
         Ok(act) => act,
         Err(why) => return sheet.give_up(&why),
     };
-    asks(stage, sheet, &mut act).await;
+    if !asks(stage, sheet, &mut act).await {
+        return sheet.give_up("it did not survive what came before");
+    }
     if !unknown_frames(sheet, &mut act).await || !odd_messages(sheet, &mut act).await {
         return;
     }
@@ -112,10 +114,19 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
 }
 
 /// Events give a plugin a reason to ask; whatever it asks is answered in words of a later version.
-async fn asks(stage: &Stage, sheet: &mut Sheet, act: &mut Act) {
+async fn asks(stage: &Stage, sheet: &mut Sheet, act: &mut Act) -> bool {
     let Some(mut events) = Events::for_plugin(&stage.profile.manifest) else {
-        return sheet.not_announced("channel.later_answers", "it wants no events, and asked nothing");
+        sheet.not_announced("channel.later_answers", "it wants no events, and asked nothing");
+        return true;
     };
+    // A plugin that dies of any event is a matter of the scene about events.
+    if let Some(channel) = &act.channel {
+        channel.event(&events.next()).await;
+    }
+    if act.is_well().await.is_err() {
+        return false;
+    }
+    let earlier = act.channel.as_ref().map_or(0, |channel| channel.seen().asked.len());
     act.platform.lock().unwrap_or_else(PoisonError::into_inner).later = true;
     if let Some(channel) = &mut act.channel {
         let mut sent = Vec::new();
@@ -135,10 +146,11 @@ async fn asks(stage: &Stage, sheet: &mut Sheet, act: &mut Act) {
     let well = act.survives("events, and answers with further fields to what it asked").await;
     let asked = act.channel.as_ref().map_or(0, |channel| channel.seen().asked.len());
     match well {
-        Ok(()) if asked == 0 => {
-            sheet.not_announced("channel.later_answers", "it asked nothing while it was watched")
+        Ok(()) if asked == earlier => {
+            sheet.not_announced("channel.later_answers", "it asked nothing while it was watched");
+            true
         }
-        well => _ = sheet.settle("channel.later_answers", well),
+        well => sheet.settle("channel.later_answers", well),
     }
 }
 

@@ -109,10 +109,8 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
     for (name, event) in rest {
         let Some(event) = event else { continue };
         let outcome = deliver(&mut act, &event, &mut waits, strictly).await;
-        let lives = act.life.runs();
-        sheet.settle(name, outcome);
-        if !lives {
-            return;
+        if !sheet.settle(name, outcome) {
+            return sheet.give_up("an event before it was too much");
         }
     }
 }

@@ -55,6 +55,10 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
         {
             acks_at_all = acked(&mut channel, &mut events).await.is_ok();
         }
+        // A plugin that dies of its events is a matter of the scene about events.
+        if let Err(why) = channel.ping(PONG_TIMEOUT).await {
+            return sheet.give_up(&why);
+        }
         channel.lose();
     }
     let outcome = async { works(act.open_channel().await?).await }.await;

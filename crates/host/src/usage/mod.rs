@@ -76,11 +76,12 @@ impl Usage {
     /// Notes the limits that it is near, before it meets them. What is not known is near nothing.
     #[must_use]
     pub(crate) fn near(mut self, limits: &Limits) -> Self {
+        type Shown<'a> = &'a dyn Fn(u64) -> String;
         let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
         let plain = |count: u64| count.to_string();
         let percent = |share: u64| format!("{share} %");
         let cpu = self.cpu_percent().map(|percent| percent as u64);
-        let all: [(&str, Option<u64>, u64, &dyn Fn(u64) -> String); 5] = [
+        let all: [(&str, Option<u64>, u64, Shown<'_>); 5] = [
             ("memory_max", self.memory_bytes, limits.memory_max, &mib),
             ("cpu_quota", cpu, limits.cpu_quota.into(), &percent),
             ("tasks_max", self.tasks.map(u64::from), limits.tasks_max, &plain),

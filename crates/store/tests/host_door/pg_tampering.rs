@@ -84,9 +84,9 @@ async fn one_changed_byte_in_any_column_of_any_row_on_a_server_is_found() {
                     false => String::new(),
                 };
                 let value = changed(column, kind);
-                let verdict =
-                    trail.after(&format!("{free} UPDATE {table} SET {column} = {value} WHERE {key} = {row}"));
-                assert!(verdict.await.wrong.is_some(), "{table}.{column} of {row} was changed unnoticed");
+                let sql = format!("{free} UPDATE {table} SET {column} = {value} WHERE {key} = {row}");
+                let wrong = trail.after(&sql).await.wrong;
+                assert!(wrong.is_some(), "{table}.{column} of {row} was changed unnoticed");
                 tried += 1;
             }
         }

@@ -1,7 +1,7 @@
 //! Attacks on files: those of others, its own program, and places from which something could be executed.
 
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;

@@ -1,0 +1,209 @@
+package temps_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// patience is how long anything may take before a test gives up on it.
+	patience = 60 * time.Second
+	// lookInterval is the time between two looks at what the daemon says.
+	lookInterval = 50 * time.Millisecond
+)
+
+// realHost is the real daemon in a home of its own, known as a program only.
+type realHost struct {
+	t                       *testing.T
+	temps, home, url, token string
+}
+
+// startRealHost starts the daemon that the checkout has built, or the one that TEMPS_BIN names.
+func startRealHost(t *testing.T) *realHost {
+	t.Helper()
+	program := os.Getenv("TEMPS_BIN")
+	if program == "" {
+		program, _ = filepath.Abs("../../target/debug/temps")
+	}
+	if _, err := os.Stat(program); err != nil {
+		skipLoudly(t, "`temps` is not built; run `cargo build -p temps-cli`, or set TEMPS_BIN")
+	}
+	// In a short place, because a socket's path has at most 107 bytes.
+	home, err := os.MkdirTemp("/tmp", "temps-go-")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	must(t, os.Mkdir(home+"/plugins", 0o755))
+	h := &realHost{t: t, temps: program, home: home}
+	daemon := h.command("--json", "serve", "--log-format", "json", "--listen", "127.0.0.1:0")
+	log, err := os.Create(home + "/daemon.log")
+	must(t, err)
+	daemon.Stderr = log
+	stdout, err := daemon.StdoutPipe()
+	must(t, err)
+	must(t, daemon.Start())
+	t.Cleanup(func() {
+		_ = daemon.Process.Signal(syscall.SIGTERM)
+		_ = daemon.Wait()
+		if text, err := os.ReadFile(home + "/daemon.log"); err == nil && t.Failed() {
+			t.Logf("the daemon's log:\n%s", text)
+		}
+	})
+	line, err := bufio.NewReader(stdout).ReadBytes('\n')
+	must(t, err)
+	var said struct{ URL string }
+	must(t, json.Unmarshal(line, &said))
+	token, err := os.ReadFile(home + "/state/admin-token")
+	must(t, err)
+	h.url, h.token = strings.TrimSuffix(said.URL, "/"), strings.TrimSpace(string(token))
+	return h
+}
+
+func skipLoudly(t *testing.T, reason string) {
+	if file, err := os.OpenFile(os.Getenv("TEMPS_TEST_SKIPS"), os.O_APPEND|os.O_WRONLY, 0); err == nil {
+		_, _ = fmt.Fprintf(file, "sdks/go real host: %s\n", reason)
+		_ = file.Close()
+	}
+	t.Skip(reason)
+}
+
+func (h *realHost) command(args ...string) *exec.Cmd {
+	command := exec.Command(h.temps, args...)
+	command.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + h.home, "TEMPS_HOME=" + h.home, "TEMPS_URL=" + h.url}
+	return command
+}
+
+// run runs a command that must succeed, and returns what it gave.
+func (h *realHost) run(args ...string) string {
+	h.t.Helper()
+	command := h.command(append([]string{"--json"}, args...)...)
+	var problem bytes.Buffer
+	command.Stderr = &problem
+	out, err := command.Output()
+	if err != nil {
+		h.t.Fatalf("temps %v: %v: %s", args, err, &problem)
+	}
+	return string(out)
+}
+
+// drop puts a file into the plugins directory, whole or not at all.
+func (h *realHost) drop(source, name string) {
+	h.t.Helper()
+	data, err := os.ReadFile(source)
+	must(h.t, err)
+	must(h.t, os.WriteFile(h.home+"/plugins/."+name, data, 0o755))
+	must(h.t, os.Rename(h.home+"/plugins/."+name, h.home+"/plugins/"+name))
+}
+
+// get asks as the admin.
+func (h *realHost) get(path string) (int, string) {
+	h.t.Helper()
+	request, err := http.NewRequest(http.MethodGet, h.url+path, nil)
+	must(h.t, err)
+	request.Header.Set("Authorization", "Bearer "+h.token)
+	response, err := http.DefaultClient.Do(request)
+	must(h.t, err)
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	must(h.t, err)
+	return response.StatusCode, string(body)
+}
+
+// until looks until it is so.
+func (h *realHost) until(what string, look func() bool) {
+	h.t.Helper()
+	for end := time.Now().Add(patience); !look(); time.Sleep(lookInterval) {
+		if time.Now().After(end) {
+			h.t.Fatalf("not seen: %s", what)
+		}
+	}
+}
+
+// untilRunning waits until a plugin runs in a version, as another process than that of notPid, and returns its process.
+func (h *realHost) untilRunning(name, version string, notPid int) int {
+	h.t.Helper()
+	var info struct {
+		State, Version string
+		PID            int
+	}
+	h.until(name+" runs", func() bool {
+		_, body := h.get("/api/plugins/" + name)
+		_ = json.Unmarshal([]byte(body), &info)
+		return info.State == "running" && info.Version == version && info.PID != notPid
+	})
+	return info.PID
+}
+
+// build makes one static file of an example.
+func build(t *testing.T, example, version string) string {
+	t.Helper()
+	output := filepath.Join(t.TempDir(), example)
+	command := exec.Command("go", "build", "-ldflags", "-X main.version="+version, "-o", output, ".")
+	command.Dir = "../../examples/" + example
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return output
+}
+
+func TestOneLifeOfTheMinimalExampleAgainstTheRealHost(t *testing.T) {
+	host := startRealHost(t)
+	host.drop(build(t, "minimal-go", "0.1.0"), "minimal-go")
+	first := host.untilRunning("minimal-go", "0.1.0", 0)
+	says := func(words string) func() bool {
+		return func() bool {
+			_, body := host.get("/api/x/minimal-go/last")
+			return strings.Contains(body, words)
+		}
+	}
+
+	// An event comes in, the platform is asked, and its own route answers from its storage.
+	host.run("deployment", "report", "--project", "shop", "--state", "succeeded", "--site", "https://shop.example.com")
+	host.until("the deployment is remembered", says("last deployed: shop"))
+
+	// The operator changes its settings.
+	host.run("plugin", "config", "set", "minimal-go", "greeting=newest")
+	host.until("the greeting has changed", says("newest: shop"))
+	host.until("the hook has run", func() bool {
+		_, logs := host.get("/api/plugins/minimal-go/logs")
+		return strings.Contains(logs, "the greeting is now newest")
+	})
+
+	// It is killed, comes back, and still knows.
+	must(t, syscall.Kill(first, syscall.SIGKILL))
+	second := host.untilRunning("minimal-go", "0.1.0", first)
+	host.until("it still knows", says("newest: shop"))
+
+	// It is updated.
+	host.drop(build(t, "minimal-go", "0.2.0"), "minimal-go")
+	host.untilRunning("minimal-go", "0.2.0", second)
+	host.until("it answers after the update", says("newest: shop"))
+
+	// It is stopped, in order.
+	host.run("plugin", "stop", "minimal-go")
+	host.until("it has stopped", func() bool {
+		_, body := host.get("/api/plugins/minimal-go")
+		return strings.Contains(body, `"state":"stopped"`)
+	})
+	if status, _ := host.get("/api/x/minimal-go/last"); status != http.StatusServiceUnavailable {
+		t.Errorf("a stopped plugin answered %d", status)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
