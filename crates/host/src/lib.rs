@@ -26,6 +26,7 @@ pub mod registry;
 pub mod secrets;
 pub mod shutdown;
 pub mod storage;
+pub mod tap;
 pub mod usage;
 pub mod versions;
 pub mod wire_ids;

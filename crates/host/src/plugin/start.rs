@@ -28,6 +28,7 @@ use crate::grants::{Engine, Grants};
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
 use crate::secrets::Secret;
+use crate::tap::PluginTap;
 use crate::usage::{self, Meter, Traffic, Usage};
 use crate::versions::major_of;
 
@@ -103,6 +104,11 @@ pub(crate) struct StartContext {
 }
 
 impl StartContext {
+    /// Where the traffic of this start can be watched.
+    pub(crate) fn tap(&self) -> PluginTap {
+        self.shared.tap.of(&self.name, &self.manifest, &self.secret, &self.config)
+    }
+
     async fn report(&self, progress: Progress) {
         // The actor outlives its starts; when it does not, nobody wants to know.
         let _ = self.reports.send((self.start, progress)).await;
@@ -126,7 +132,7 @@ pub(crate) async fn run(context: StartContext) {
     let (log, secret) = (context.log.clone(), context.secret.clone());
     tokio::spawn(async move { log.drain(BufReader::new(stderr), "stderr", secret).await });
 
-    let mut stdout = BufReader::new(stdout);
+    let mut stdout = BufReader::new(context.tap().over(stdout));
     let shaken = tokio::select! {
         shaken = shake_hands(&context, &process, &mut stdout, &shaken_hands) => shaken,
         () = context.over.cancelled() => None,
@@ -162,6 +168,7 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
         tmp_dir,
         env,
     };
+    context.tap().spawn(&spec);
     let process = context.shared.launcher.spawn(&spec).await.map_err(|error| error.to_string())?;
     if let Some(relay) = relay {
         let (context, launcher, exited) = (context.clone(), process.launcher_pid(), process.exited());
@@ -208,6 +215,7 @@ fn give_database(
 /// more than how it ended.
 async fn watch_exit(context: StartContext, process: Arc<Process>, shaken_hands: CancellationToken) {
     let exit = process.wait_exit().await;
+    context.tap().exit(exit.code, exit.signal);
     // Without an answer in time the exit itself is the story.
     let _ = tokio::time::timeout(EXIT_EXPLAINS, shaken_hands.cancelled()).await;
     context.over.cancel();
@@ -302,6 +310,7 @@ async fn connect(context: &StartContext, process: &Arc<Process>, socket: PathBuf
         work: context.work.clone(),
         ended: context.ended.clone(),
         blames_an_event: Arc::default(),
+        tap: context.tap(),
     };
     match open_channel(context, &link).await {
         Ok(channel) => link.channel = channel,
@@ -344,6 +353,7 @@ fn renewed(link: &Link, channel: Option<ChannelHandle>) -> Link {
         work: link.work.clone(),
         ended: link.ended.clone(),
         blames_an_event: Arc::clone(&link.blames_an_event),
+        tap: link.tap.clone(),
     }
 }
 
@@ -360,8 +370,18 @@ async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<Chan
         acks: link.features.contains(&Feature::Ack),
         audit: shared.audit.clone(),
         metrics: shared.metrics.clone(),
+        tap: link.tap.clone(),
     };
-    match channel::open(spec, &link.socket, link.launcher_pid).await {
+    link.tap.request("GET", channel::CHANNEL_PATH);
+    let opened = channel::open(spec, &link.socket, link.launcher_pid).await;
+    match &opened {
+        Ok(Opened::Channel(_)) => link.tap.response(101),
+        Ok(Opened::Unsupported { status }) | Err(channel::OpenError::Refused { status }) => {
+            link.tap.response(*status)
+        }
+        Err(_) => {}
+    }
+    match opened {
         Ok(Opened::Channel(channel)) => {
             if link.features.contains(&Feature::Config) {
                 tell_config(context, channel.clone()).await;
