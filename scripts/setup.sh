@@ -44,6 +44,7 @@ check_run() {
 
 check_test() {
   need ps procps
+  need linux.uml user-mode-linux
   need chromium chromium
   # The server's programs lie outside of PATH on Debian. No cluster is made: tests make their own.
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || need postgres postgresql
@@ -53,6 +54,9 @@ check_test() {
   done
   toolchain Python python3 "$(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null || true)" \
     "$PYTHON_MINIMUM" "install it with your system's packages (Debian: python3)"
+  if has python3 && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    packages+=(python3-venv)
+  fi
   toolchain Node node "$(node --version 2>/dev/null | tr -d v || true)" "$NODE_MINIMUM" "install it from nodejs.org"
   has npm || tools+=("npm is missing: it comes with Node from nodejs.org (Debian: npm)")
   if [ -d sdks/go ]; then
@@ -100,6 +104,21 @@ install_npm() {
   done
 }
 
+# The tools of the Python tests, in an environment of their own. Without them those tests that need them are skipped, loudly.
+install_python() {
+  local wanted=sdks/python/requirements-test.txt home=.dev/python
+  [ -f "$wanted" ] || return 0
+  cmp -s "$wanted" "$home/.installed" && return 0
+  say "installing the tools of the Python tests"
+  rm -rf "$home"
+  if python3 -m venv "$home" && "$home/bin/python" -m pip install -q --disable-pip-version-check -r "$wanted"; then
+    cp "$wanted" "$home/.installed"
+  else
+    say "the tools of the Python tests could not be installed; type checks and tests with FastAPI will be skipped"
+    rm -rf "$home"
+  fi
+}
+
 case $PURPOSE in
   run) check_run ;;
   test | all) check_run; check_test ;;
@@ -112,4 +131,4 @@ if [ ${#tools[@]} -gt 0 ]; then
   printf '  - %s\n' "${tools[@]}" >&2
   exit 1
 fi
-[ "$PURPOSE" = run ] || install_npm
+[ "$PURPOSE" = run ] || { install_npm; install_python; }

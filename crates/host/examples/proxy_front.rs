@@ -225,6 +225,8 @@ fn serve(registry: &Registry, dir: &Path, name: &str, app: Router) -> Kept {
         containment: None,
         running_since: None,
         usage: None,
+        layers: None,
+        confined: None,
         next_start_at: None,
         starts: 1,
         crashes: 0,

@@ -118,6 +118,8 @@ impl ArtifactStore {
         if !is_there {
             self.keep(incomplete, &kept)?;
         }
+        // A plugin reads its program as a user of its own; who else may come here the directory above decides.
+        set_mode(&kept, 0o755)?;
         Ok(Artifact { program: kept.join(DIRECTORY_PROGRAM), hash })
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::database::DatabaseSettings;
+use crate::sandbox::{LimitSettings, SandboxSettings};
 
 /// Settings of the host. [`HostConfig::for_places`] gives the defaults for a set of directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub struct HostConfig {
     pub usage_every: Duration,
     /// Where plugins' own databases are made.
     pub databases: DatabaseSettings,
+    /// Which walls are built around plugins.
+    pub sandbox: SandboxSettings,
+    /// How much plugins may use.
+    pub limits: LimitSettings,
 }
 
 /// What a plugin without declared permissions gets.
@@ -96,6 +101,8 @@ impl HostConfig {
             },
             usage_every: Duration::from_secs(30),
             databases: DatabaseSettings::default(),
+            sandbox: SandboxSettings::default(),
+            limits: LimitSettings::default(),
         }
     }
 
@@ -126,6 +133,8 @@ impl HostConfig {
         if self.restart.backoff_max < self.restart.backoff_min {
             return Err("restart.backoff_max is shorter than restart.backoff_min".to_owned());
         }
+        self.sandbox.check()?;
+        self.limits.check()?;
         self.databases.check()
     }
 }

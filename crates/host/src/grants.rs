@@ -5,19 +5,13 @@
 use temps_protocol::PluginManifest;
 use temps_protocol::data::Method;
 use temps_protocol::event::{is_pattern, pattern_matches};
+use temps_sandbox::Limits;
 use temps_store::GrantRecord;
 
 use crate::config::GrantsDefault;
 
 /// The port of a declared host without a port, and the only one that the default policy gives.
 const HTTPS_PORT: u16 = 443;
-
-/// Limits of a plugin that asks for none: memory and disk in bytes, CPU in percent of one, tasks, open files.
-const DEFAULT_MEMORY_MAX: u64 = 256 << 20;
-const DEFAULT_DISK_MAX: u64 = 1 << 30;
-const DEFAULT_CPU_PERCENT: u64 = 25;
-const DEFAULT_TASKS_MAX: u64 = 64;
-const DEFAULT_NOFILE: u64 = 1024;
 
 /// What one plugin may do, ready to be asked on every call. Shared as a watch, so a revocation works at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -345,18 +339,42 @@ fn limit_name(limit: &str) -> &str {
 /// The default and the asked amount of a limit `name=value`, in the limit's unit.
 fn limit_amount(limit: &str) -> Option<(u64, u64)> {
     let (name, value) = limit.split_once('=')?;
+    let default = Limits::default();
     match name {
-        "memory_max" => Some((DEFAULT_MEMORY_MAX, bytes(value)?)),
-        "disk_max" => Some((DEFAULT_DISK_MAX, bytes(value)?)),
-        "cpu_quota" => Some((DEFAULT_CPU_PERCENT, value.strip_suffix('%')?.trim().parse().ok()?)),
-        "tasks_max" => Some((DEFAULT_TASKS_MAX, value.parse().ok()?)),
-        "nofile" => Some((DEFAULT_NOFILE, value.parse().ok()?)),
+        "memory_max" => Some((default.memory_max, bytes(value)?)),
+        "disk_max" => Some((default.disk_max, bytes(value)?)),
+        "cpu_quota" => Some((default.cpu_quota.into(), percent(value)?.into())),
+        "tasks_max" => Some((default.tasks_max, value.parse().ok()?)),
+        "nofile" => Some((default.nofile, value.parse().ok()?)),
         _ => None,
     }
 }
 
+/// Raises the limit that a grant is about, if the grant is for more than everybody has.
+pub(crate) fn raise(limits: &mut Limits, grant: &str) {
+    let Some((default, amount)) = limit_amount(grant) else { return };
+    if amount <= default {
+        return;
+    }
+    match limit_name(grant) {
+        "memory_max" => limits.memory_max = limits.memory_max.max(amount),
+        "disk_max" => limits.disk_max = limits.disk_max.max(amount),
+        "cpu_quota" => limits.cpu_quota = limits.cpu_quota.max(u32::try_from(amount).unwrap_or(u32::MAX)),
+        "tasks_max" => limits.tasks_max = limits.tasks_max.max(amount),
+        "nofile" => limits.nofile = limits.nofile.max(amount),
+        _ => {}
+    }
+}
+
+/// Reads `25%`, in percent of one processor.
+#[must_use]
+pub fn percent(text: &str) -> Option<u32> {
+    text.trim().strip_suffix('%')?.trim().parse().ok()
+}
+
 /// Reads `1048576`, `256M`, `1G`, `64K`, each also with `B` or `iB` behind the unit.
-fn bytes(text: &str) -> Option<u64> {
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_lowercase();

@@ -25,6 +25,7 @@ use crate::plugin::process::Launcher;
 use crate::plugin::state::DRAIN_TIME;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
+use crate::sandbox::{Policy, SandboxSpec, State, Users};
 use crate::shutdown::Shutdown;
 use crate::tap::Tap;
 use crate::versions::{ApiVersionView, ApiVersions, major_of};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) places: Arc<Places>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) launcher: Launcher,
+    pub(crate) users: Arc<Users>,
     pub(crate) databases: Databases,
     pub(crate) log_files: LogFiles,
     pub(crate) shutdown: Shutdown,
@@ -193,7 +195,9 @@ impl PluginHostBuilder {
         let versions = Arc::new(self.versions);
         let databases = Databases::new(&config.databases).map_err(BuildError::Unusable)?;
         // The launcher first: an executable that is none was started once, and must not find the places taken.
-        let launcher = Launcher::prepare(config.launcher.as_deref()).await?;
+        let users = Users::of(Places::data_root_of(&config), config.sandbox.first_user);
+        let launcher = Launcher::prepare_for(config.launcher.as_deref(), users.of_inspection(0)).await?;
+        tell_what_is_missing(&launcher, &config);
         let places = Arc::new(Places::take(&config)?);
         let metrics = Metrics::default();
         let registry = Registry::default();
@@ -212,6 +216,7 @@ impl PluginHostBuilder {
             places,
             vault,
             launcher,
+            users: Arc::new(users),
             databases,
             log_files: LogFiles::start(),
             shutdown: Shutdown::default(),
@@ -403,6 +408,10 @@ impl PluginHost {
                 "the plugins directories and the launcher cannot change while the host runs; restart it";
             return Err(BuildError::Unusable(why.to_owned()));
         }
+        if now.sandbox.first_user != config.sandbox.first_user {
+            let why = "sandbox.first_user cannot change while the host runs; restart it";
+            return Err(BuildError::Unusable(why.to_owned()));
+        }
         if now.databases != config.databases {
             let why = "plugin_databases cannot change while the host runs; restart it";
             return Err(BuildError::Unusable(why.to_owned()));
@@ -435,6 +444,27 @@ impl PluginHost {
     }
 }
 
+/// A host goes on where the machine can do less than is wanted; but it says so.
+fn tell_what_is_missing(launcher: &Launcher, config: &HostConfig) {
+    let wanted = SandboxSpec::of_plugin(config, "", &[]).policies;
+    for report in launcher.tried().iter().filter(|report| report.state != State::InForce) {
+        if wanted.of(report.layer) != Policy::Off {
+            let (layer, why) = (report.layer.as_str(), report.evidence.as_str());
+            tracing::warn!(
+                layer,
+                state = report.state.as_str(),
+                why,
+                "a layer of the sandbox is not to be had in full"
+            );
+        }
+    }
+    if launcher.tried().is_empty() {
+        tracing::warn!(
+            "plugins run without a sandbox, because nothing of it works on this machine; `temps doctor` says why"
+        );
+    }
+}
+
 /// The settings that a reload changed.
 fn changed(before: &HostConfig, after: &HostConfig) -> Vec<&'static str> {
     let settings = [
@@ -444,6 +474,8 @@ fn changed(before: &HostConfig, after: &HostConfig) -> Vec<&'static str> {
         ("health", before.health != after.health),
         ("restart", before.restart != after.restart),
         ("usage_every", before.usage_every != after.usage_every),
+        ("sandbox", before.sandbox != after.sandbox),
+        ("limits", before.limits != after.limits),
     ];
     settings.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }

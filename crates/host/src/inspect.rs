@@ -21,6 +21,7 @@ use crate::places::remove_tree;
 use crate::plugin::handshake::{Dialect, Excuse, Patience, ReadError};
 use crate::plugin::logs::PluginLog;
 use crate::plugin::process::{SpawnError, SpawnSpec};
+use crate::sandbox::SandboxSpec;
 use crate::secrets::Secret;
 use crate::versions::Unsupported;
 
@@ -113,7 +114,7 @@ impl Inspector {
         let label = self.counter.fetch_add(1, Ordering::Relaxed);
         let scratch = shared.places.scratch(label).map_err(InspectError::Place)?;
         let read = {
-            let running = run_once(shared, artifact, &scratch);
+            let running = run_once(shared, artifact, &scratch, label);
             tokio::pin!(running);
             // A program that says nothing only waits, and waiting costs nothing: it makes room for the next one.
             match tokio::time::timeout(FAIR_SHARE, &mut running).await {
@@ -155,9 +156,16 @@ async fn run_once(
     shared: &Shared,
     artifact: &Artifact,
     scratch: &std::path::Path,
+    label: u64,
 ) -> Result<Arc<PluginManifest>, InspectError> {
     let data = scratch.join("data");
     crate::places::make_private(&data).map_err(InspectError::Place)?;
+    let sandbox = SandboxSpec::of_inspection(&shared.config());
+    let user =
+        shared.launcher.machine().has_users(&sandbox.policies).then(|| shared.users.of_inspection(label));
+    for path in [scratch, &data] {
+        user.map_or(Ok(()), |user| crate::sandbox::own(path, user)).map_err(InspectError::Place)?;
+    }
     let secret = Secret::generate().map_err(InspectError::Secret)?;
     let spec = SpawnSpec {
         program: artifact.program.clone(),
@@ -166,6 +174,7 @@ async fn run_once(
         secret: secret.clone(),
         data_dir: data.clone(),
         tmp_dir: data,
+        sandbox: sandbox.as_user(user),
         env: BTreeMap::new(),
     };
     let mut process = shared.launcher.spawn(&spec).await?;

@@ -23,6 +23,7 @@ pub mod platform;
 pub mod plugin;
 pub mod proxy;
 pub mod registry;
+pub mod sandbox;
 pub mod secrets;
 pub mod shutdown;
 pub mod storage;

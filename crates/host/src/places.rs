@@ -14,6 +14,9 @@ use crate::database::RELAY_SOCKET;
 /// Most bytes of a socket's path: the kernel's field has 108, the last one is a zero.
 const MAX_SOCKET_PATH: usize = 107;
 
+/// Directory of plugins' data, below the state directory.
+const DATA: &str = "data";
+
 /// File name of a plugin's socket.
 const SOCKET_NAME: &str = "plugin.sock";
 
@@ -192,7 +195,12 @@ impl Places {
     }
 
     fn data_root(&self) -> PathBuf {
-        self.state_dir.join("data")
+        self.state_dir.join(DATA)
+    }
+
+    /// Where the data of a host's plugins is, or will be.
+    pub(crate) fn data_root_of(config: &HostConfig) -> PathBuf {
+        config.state_dir.join(DATA)
     }
 
     fn logs_root(&self) -> PathBuf {

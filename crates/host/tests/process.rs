@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use temps_host::plugin::process::{Launcher, Process, SpawnError, SpawnSpec};
 use temps_host::protocol::PluginName;
+use temps_host::sandbox::SandboxSpec;
 use temps_host::secrets::Secret;
 use temps_sandbox::{Containment, ProbeError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
@@ -52,6 +53,7 @@ impl Place {
             secret: Secret::new(SECRET.into()),
             data_dir: self.path().to_owned(),
             tmp_dir: self.path().to_owned(),
+            sandbox: SandboxSpec::processes_only(),
             env: BTreeMap::from([("EXTRA".into(), "given".into())]),
         }
     }
@@ -261,10 +263,11 @@ async fn a_plugin_outlives_the_thread_that_started_it() {
 #[tokio::test]
 async fn the_process_id_is_the_hosts_view_of_the_plugin() {
     let place = Place::new();
-    for launcher in launchers().await {
+    let means = [Containment::PidNamespace, Containment::ProcessGroup];
+    for (launcher, wanted) in launchers().await.into_iter().zip(means) {
         let mut process = launcher.spawn(&place.spec("#!/bin/sh\necho up; exec sleep 86397")).await.unwrap();
         assert_eq!(Output::of(&mut process).line().await, "up");
-        assert_eq!(process.containment(), launcher.probe().containment);
+        assert_eq!(process.containment(), wanted);
         let pid = process.pid().unwrap();
         assert!(temps_sandbox::contains(process.launcher_pid(), pid));
         // The shell closes its output when it becomes the sleeper, not before; wait for that.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use temps_host::plugin::process::{Launcher, Process, SpawnSpec};
 use temps_host::plugin::socket::{ConnectError, connect};
+use temps_host::sandbox::SandboxSpec;
 use temps_host::secrets::Secret;
 use temps_sandbox::Containment;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -50,6 +51,7 @@ impl Rig {
             secret: Secret::generate().unwrap(),
             data_dir: directory.path().to_owned(),
             tmp_dir: directory.path().to_owned(),
+            sandbox: SandboxSpec::processes_only(),
             env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
         };
         let mut process = launcher.spawn(&spec).await.unwrap();

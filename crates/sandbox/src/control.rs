@@ -33,6 +33,15 @@ pub enum Report {
         /// What happened, and what to do where that is known.
         error: String,
     },
+    /// What the kernel made of a step, where only the process that did it can know. It comes before `Started`.
+    Remarked {
+        /// Name of the step.
+        step: String,
+        /// Whether all that the step wanted is in force.
+        whole: bool,
+        /// What the kernel enforces.
+        words: String,
+    },
     /// The program was executed.
     Started {
         /// Its process id in its own pid namespace.

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::control::{Control, Order, Report};
-use crate::outer::{EXIT_FAILED, EXIT_USAGE, begin, give_up_output, refuse};
+use crate::outer::{EXIT_FAILED, EXIT_USAGE, begin, give_up_output, refuse, remarked};
 use crate::plan::{Containment, Plan, Program, Stage};
 use crate::steps::{self, Achieved, StepFailure};
 use crate::{signals, tree};
@@ -50,7 +50,9 @@ pub(crate) fn run_with(control: Control) -> i32 {
         Ok(Some(Order::Launch(plan))) => plan,
         _ => return EXIT_FAILED,
     };
-    if let Err(StepFailure { step, error }) = steps::apply(&plan, Stage::Init) {
+    if let Err(StepFailure { step, error }) =
+        steps::apply(&plan, Stage::Init, |step, remark| remarked(&control, step, remark))
+    {
         return refuse(&control, step, &error);
     }
     let achieved = match steps::measure() {
@@ -82,6 +84,9 @@ fn start(control: &Arc<Control>, plan: Plan) -> Result<Pid, (&'static str, io::E
     directory.map_err(|e| {
         ("working_directory", io::Error::other(format!("{}: {e}", program.directory.display())))
     })?;
+    if let Some(missing) = missing_by_name(&program) {
+        return Err(("execute", io::Error::new(io::ErrorKind::NotFound, missing)));
+    }
     let mut command = command(control, plan).map_err(|error| ("execute", error))?;
     for attempt in 1.. {
         match command.spawn() {
@@ -105,10 +110,12 @@ fn command(control: &Arc<Control>, plan: Plan) -> io::Result<Command> {
     unsafe {
         command.pre_exec(move || {
             signals::reset_all();
-            steps::apply(&plan, Stage::Program).map_err(|StepFailure { step, error }| {
-                refuse(&control, step, &error);
-                error
-            })?;
+            steps::apply(&plan, Stage::Program, |step, remark| remarked(&control, step, remark)).map_err(
+                |StepFailure { step, error }| {
+                    refuse(&control, step, &error);
+                    error
+                },
+            )?;
             Err(image.execute())
         });
     }
@@ -250,12 +257,37 @@ fn explain(program: &Program, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot execute {path}: {reason}"))
 }
 
+/// An interpreter that `env` is to find by its name and would not. `env` itself would start, and its words would be
+/// those of a program that ended.
+fn missing_by_name(program: &Program) -> Option<String> {
+    let line = first_line(&program.path)?;
+    let mut words = line.split_whitespace();
+    let env = words.next()?;
+    if Path::new(env).file_name()? != "env" {
+        return None;
+    }
+    // Options and settings may stand before the name.
+    let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+    let path = program.env.get("PATH")?;
+    let found = name.contains('/') || path.split(':').any(|dir| Path::new(dir).join(name).exists());
+    (!found).then(|| {
+        format!(
+            "cannot execute {}: its first line names the interpreter {name}, which is in none of {path} here",
+            program.path.display()
+        )
+    })
+}
+
 /// The interpreter that a script's first line names.
 fn interpreter(path: &Path) -> Option<String> {
+    first_line(path)?.split_whitespace().next().map(str::to_owned)
+}
+
+/// What stands behind the `#!` of a script.
+fn first_line(path: &Path) -> Option<String> {
     use std::io::Read;
     let mut begin = Vec::new();
     std::fs::File::open(path).ok()?.take(MAX_INTERPRETER_LINE as u64).read_to_end(&mut begin).ok()?;
     let text = String::from_utf8_lossy(&begin);
-    let line = text.strip_prefix("#!")?.lines().next()?;
-    line.split_whitespace().next().map(str::to_owned)
+    text.strip_prefix("#!")?.lines().next().map(str::to_owned)
 }

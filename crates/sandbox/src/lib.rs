@@ -14,7 +14,12 @@
 //! Where there are no pid namespaces, the launcher itself does the init's work and adopts whatever the program leaves behind.
 
 mod control;
+mod decide;
+mod evidence;
 mod init;
+mod layers;
+mod limits;
+mod machine;
 mod outer;
 mod plan;
 mod probe;
@@ -23,9 +28,17 @@ mod steps;
 mod tree;
 
 pub use control::{Control, ControlError, Order, Report};
-pub use plan::{Arg, Containment, MAX_MESSAGE_BYTES, Plan, PlanError, Program, Stage, Step};
+pub use decide::{Decided, Decision, Policies, Refusal, Wanted, decide};
+pub use evidence::{LayerReport, Remark, State, verify};
+pub use layers::{Layer, Policy};
+pub use limits::{Group, GroupLimits, Groups, GroupsError, LAUNCHER_TASKS, Limits, Mechanism, Usage};
+pub use machine::{Machine, TrialReport};
+pub use plan::{
+    Access, Arg, Containment, Landlock, MAX_MESSAGE_BYTES, Mount, Plan, PlanError, ProcessLimits, Program,
+    Root, Stage, Step,
+};
 pub use probe::{PROBE_TIMEOUT, Probe, ProbeError, inside_probe, probe, probe_as};
-pub use tree::{contains, descendants, kill_descendants, namespace_pid, parent};
+pub use tree::{contains, descendants, kill_descendants, namespace_pid, parent, program_pid};
 
 /// First argument of a process that is to be a launcher.
 pub const MARKER: &str = "__temps-launcher";

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::control::{Control, ControlError, Order, Report};
 use crate::plan::{Containment, Plan, Stage};
-use crate::steps::{self, StepFailure};
+use crate::steps::{self, Remark, StepFailure};
 use crate::{INIT, MARKER, init, signals};
 
 /// Exit status of a launcher that was started wrongly.
@@ -31,7 +31,9 @@ pub(crate) fn run() -> i32 {
     if let Err(error) = plan.check() {
         return refuse(&control, "plan", &io::Error::other(error));
     }
-    if let Err(StepFailure { step, error }) = steps::apply(&plan, Stage::Outer) {
+    if let Err(StepFailure { step, error }) =
+        steps::apply(&plan, Stage::Outer, |step, remark| remarked(&control, step, remark))
+    {
         return refuse(&control, step, &error);
     }
     match plan.containment() {
@@ -56,6 +58,12 @@ pub(crate) fn refuse(control: &Control, step: &str, error: &io::Error) -> i32 {
     // When the host is gone as well, there is nobody left to tell.
     let _ = control.tell(&Report::StepFailed { step: step.to_owned(), error: error.to_string() });
     EXIT_FAILED
+}
+
+/// Tells the host what the kernel made of a step.
+pub(crate) fn remarked(control: &Control, step: &str, remark: Remark) {
+    let _ =
+        control.tell(&Report::Remarked { step: step.to_owned(), whole: remark.whole, words: remark.words });
 }
 
 fn start_init(control: Control, plan: &Plan) -> i32 {

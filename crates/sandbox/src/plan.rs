@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::layers::Layer;
+
 /// Longest message on the control socket in bytes. The kernel's smallest usual socket buffer takes a message of this size
 /// whole, and a plan is a page of text.
 pub const MAX_MESSAGE_BYTES: usize = 128 * 1024;
@@ -22,6 +24,11 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
+    /// The launcher, and so everything below it, joins these control groups, which the host made before.
+    JoinGroups {
+        /// Directories of the groups, one for each hierarchy.
+        directories: Vec<PathBuf>,
+    },
     /// A user namespace in which this user and group are themselves, so that an ordinary user may make the other namespaces.
     UserNamespace {
         /// User id, outside and inside.
@@ -33,8 +40,18 @@ pub enum Step {
     PidNamespace,
     /// A mount namespace.
     MountNamespace,
+    /// Shared memory, semaphores and message queues of its own.
+    IpcNamespace,
+    /// A host name of its own.
+    HostnameNamespace,
+    /// Control groups are seen from its own one on.
+    GroupNamespace,
+    /// A network of its own, with nothing in it but loopback.
+    NetworkNamespace,
     /// Mounts of the namespace do not reach the rest of the machine.
     PrivateMounts,
+    /// A root directory of its own, made of what is listed.
+    Root(Root),
     /// `/proc` shows the pid namespace's own processes.
     FreshProc {
         /// Whether the start fails where the machine does not allow it; otherwise it is only reported.
@@ -44,10 +61,80 @@ pub enum Step {
     Subreaper,
     /// The program leads a session and a process group of its own, without a terminal.
     NewSession,
+    /// Limits that the kernel keeps for each process on its own.
+    ProcessLimits(ProcessLimits),
+    /// The program runs as this user, in this group alone.
+    BecomeUser {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
     /// The program dies when the launcher does.
     DieWithLauncher,
-    /// Capabilities that an earlier step needed do not reach the program.
+    /// No capability reaches the program, and none can come back.
     DropCapabilities,
+    /// Executing a set-user-ID program gives nothing.
+    NoNewPrivileges,
+    /// Files may be touched only as listed; abstract sockets and signals of others not at all.
+    Landlock(Landlock),
+    /// System calls that programs do not need are refused.
+    SystemCalls {
+        /// Whether internet sockets may be made.
+        internet: bool,
+    },
+}
+
+/// What a root directory is made of. Everything keeps the path that it has outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// What is there beside the system's programs and libraries.
+    pub mounts: Vec<Mount>,
+    /// Most bytes of temporary files, under `/tmp` and under `/dev/shm`.
+    pub tmp_max: u64,
+    /// Whether names are looked up as outside, because the program is in the machine's network.
+    pub network_files: bool,
+    /// User and group that the program will run as, for `/etc/passwd`.
+    pub user: (u32, u32),
+}
+
+/// One file or directory of the machine that the program sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path, outside and inside.
+    pub path: PathBuf,
+    /// What the program may do there.
+    pub access: Access,
+}
+
+/// What a program may do with something that is mounted. Nowhere are there devices or set-user-ID programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Read and execute.
+    Program,
+    /// Read and write, and not execute.
+    Data,
+}
+
+/// Limits of the kernel for each process. `None` leaves what the host has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessLimits {
+    /// Open files.
+    pub open_files: Option<u64>,
+    /// Size of a file in bytes.
+    pub file_size: Option<u64>,
+    /// Data memory in bytes; only where no group watches over memory.
+    pub memory: Option<u64>,
+    /// Processes of the user; only where no group counts tasks.
+    pub tasks: Option<u64>,
+}
+
+/// What Landlock allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Landlock {
+    /// Beside the system's programs and libraries.
+    pub mounts: Vec<Mount>,
 }
 
 /// Where a step is done.
@@ -151,15 +238,26 @@ impl Step {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Step::JoinGroups { .. } => "join_groups",
             Step::UserNamespace { .. } => "user_namespace",
             Step::PidNamespace => "pid_namespace",
             Step::MountNamespace => "mount_namespace",
+            Step::IpcNamespace => "ipc_namespace",
+            Step::HostnameNamespace => "hostname_namespace",
+            Step::GroupNamespace => "group_namespace",
+            Step::NetworkNamespace => "network_namespace",
             Step::PrivateMounts => "private_mounts",
+            Step::Root(_) => "root",
             Step::FreshProc { .. } => "fresh_proc",
             Step::Subreaper => "subreaper",
             Step::NewSession => "new_session",
+            Step::ProcessLimits(_) => "process_limits",
+            Step::BecomeUser { .. } => "become_user",
             Step::DieWithLauncher => "die_with_launcher",
             Step::DropCapabilities => "drop_capabilities",
+            Step::NoNewPrivileges => "no_new_privileges",
+            Step::Landlock(_) => "landlock",
+            Step::SystemCalls { .. } => "system_calls",
         }
     }
 
@@ -167,11 +265,121 @@ impl Step {
     #[must_use]
     pub fn stage(&self) -> Stage {
         match self {
-            Step::UserNamespace { .. } | Step::PidNamespace | Step::MountNamespace => Stage::Outer,
-            Step::PrivateMounts | Step::FreshProc { .. } | Step::Subreaper => Stage::Init,
-            Step::NewSession | Step::DieWithLauncher | Step::DropCapabilities => Stage::Program,
+            Step::JoinGroups { .. }
+            | Step::UserNamespace { .. }
+            | Step::PidNamespace
+            | Step::MountNamespace
+            | Step::IpcNamespace
+            | Step::HostnameNamespace
+            | Step::GroupNamespace
+            | Step::NetworkNamespace => Stage::Outer,
+            Step::PrivateMounts | Step::Root(_) | Step::FreshProc { .. } | Step::Subreaper => Stage::Init,
+            Step::NewSession
+            | Step::ProcessLimits(_)
+            | Step::BecomeUser { .. }
+            | Step::DieWithLauncher
+            | Step::DropCapabilities
+            | Step::NoNewPrivileges
+            | Step::Landlock(_)
+            | Step::SystemCalls { .. } => Stage::Program,
         }
     }
+
+    /// The layer that the step belongs to.
+    #[must_use]
+    pub fn layer(&self) -> Layer {
+        match self {
+            Step::JoinGroups { .. } => Layer::Memory,
+            Step::UserNamespace { .. }
+            | Step::PidNamespace
+            | Step::Subreaper
+            | Step::NewSession
+            | Step::DieWithLauncher => Layer::Processes,
+            Step::MountNamespace | Step::PrivateMounts | Step::Root(_) => Layer::Files,
+            Step::IpcNamespace => Layer::Ipc,
+            Step::HostnameNamespace => Layer::Hostname,
+            Step::GroupNamespace => Layer::GroupView,
+            Step::NetworkNamespace => Layer::Network,
+            Step::FreshProc { .. } => Layer::ProcessView,
+            Step::ProcessLimits(_) => Layer::OpenFiles,
+            Step::BecomeUser { .. } => Layer::User,
+            Step::DropCapabilities | Step::NoNewPrivileges => Layer::Privileges,
+            Step::Landlock(_) => Layer::Landlock,
+            Step::SystemCalls { .. } => Layer::SystemCalls,
+        }
+    }
+
+    /// What the step does, as one sentence without a full stop, with its numbers and paths.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Step::JoinGroups { directories } => {
+                let all: Vec<String> = directories.iter().map(|d| d.display().to_string()).collect();
+                format!("joins the control groups {}", all.join(", "))
+            }
+            Step::UserNamespace { uid, .. } => {
+                format!("enters a user namespace as user {uid}, so that the other namespaces can be made")
+            }
+            Step::PidNamespace => {
+                "begins a pid namespace, whose end is the end of every process in it".into()
+            }
+            Step::MountNamespace => "begins a mount namespace".into(),
+            Step::IpcNamespace => "begins an ipc namespace".into(),
+            Step::HostnameNamespace => "begins a namespace with a host name of its own".into(),
+            Step::GroupNamespace => "shows control groups from its own one on".into(),
+            Step::NetworkNamespace => "begins a network namespace with loopback only".into(),
+            Step::PrivateMounts => "cuts mounts off from the rest of the machine".into(),
+            Step::Root(root) => root.describe(),
+            Step::FreshProc { .. } => "mounts a /proc of its own processes".into(),
+            Step::Subreaper => "adopts processes that the program leaves behind".into(),
+            Step::NewSession => "begins a session without a terminal".into(),
+            Step::ProcessLimits(limits) => limits.describe(),
+            Step::BecomeUser { uid, gid } => format!("becomes user {uid} and group {gid}, in no other group"),
+            Step::DieWithLauncher => "asks to be killed when the launcher ends".into(),
+            Step::DropCapabilities => "drops all capabilities, from the bounding set as well".into(),
+            Step::NoNewPrivileges => "gives up gaining privileges by executing programs".into(),
+            Step::Landlock(landlock) => format!(
+                "allows with Landlock: the system's programs read and execute; {}; abstract sockets and signals to others not at all",
+                describe_mounts(&landlock.mounts)
+            ),
+            Step::SystemCalls { internet: true } => "filters system calls".into(),
+            Step::SystemCalls { internet: false } => {
+                "filters system calls, internet sockets among them".into()
+            }
+        }
+    }
+}
+
+impl Root {
+    fn describe(&self) -> String {
+        format!(
+            "changes the root to an empty one with the system's programs and libraries (read-only), {}, and {} MiB each for /tmp and /dev/shm",
+            describe_mounts(&self.mounts),
+            self.tmp_max >> 20
+        )
+    }
+}
+
+impl ProcessLimits {
+    fn describe(&self) -> String {
+        let mut all = vec!["no core dumps".to_owned()];
+        all.extend(self.open_files.map(|n| format!("{n} open files")));
+        all.extend(self.file_size.map(|n| format!("files of {} MiB", n >> 20)));
+        all.extend(self.memory.map(|n| format!("{} MiB of data memory for each process", n >> 20)));
+        all.extend(self.tasks.map(|n| format!("{n} processes and threads of its user")));
+        format!("limits each process: {}", all.join(", "))
+    }
+}
+
+fn describe_mounts(mounts: &[Mount]) -> String {
+    let all: Vec<String> = mounts
+        .iter()
+        .map(|mount| match mount.access {
+            Access::Program => format!("{} (read, execute)", mount.path.display()),
+            Access::Data => format!("{} (read, write)", mount.path.display()),
+        })
+        .collect();
+    all.join(", ")
 }
 
 impl Plan {

@@ -138,7 +138,7 @@ pub(crate) fn answer() -> i32 {
 }
 
 /// Asks an executable whether it is a launcher.
-fn ask(executable: &Path) -> Result<(), ProbeError> {
+pub(crate) fn ask(executable: &Path) -> Result<(), ProbeError> {
     let not_started = |source| ProbeError::NotStarted { path: executable.to_owned(), source };
     let mut child = Command::new(executable)
         .args([MARKER, PROBE])
@@ -152,7 +152,7 @@ fn ask(executable: &Path) -> Result<(), ProbeError> {
         .spawn()
         .map_err(not_started)?;
     let answer = read_answer(&mut child);
-    end(child);
+    end(&mut child);
     match answer {
         Ok(text) if text == MAGIC => Ok(()),
         Ok(text) if text.is_empty() => Err((executable, "it ended without an answer".to_owned())),
@@ -164,54 +164,79 @@ fn ask(executable: &Path) -> Result<(), ProbeError> {
 
 /// Launches the launcher itself by these steps, as a program that answers, and returns what was measured.
 fn try_steps(executable: &Path, steps: &[Step]) -> Result<(Containment, bool), String> {
-    let (control, launcher_end) = Control::pair().map_err(|e| e.to_string())?;
-    let mut child = Command::new(executable)
-        .arg(MARKER)
-        .env_clear()
-        .current_dir("/")
-        .stdin(launcher_end)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    let tried = launch_and_read(&control, &mut child, executable, steps);
-    drop(control);
-    end(child);
-    tried
-}
-
-fn launch_and_read(
-    control: &Control,
-    child: &mut Child,
-    executable: &Path,
-    steps: &[Step],
-) -> Result<(Containment, bool), String> {
     let program = Program {
         path: executable.to_owned(),
         args: [MARKER, MARKER, PROBE].map(Arg::plain).to_vec(),
         env: BTreeMap::from([(PROBE_VARIABLE.to_owned(), "1".to_owned())]),
         directory: "/".into(),
     };
-    let plan = Plan { steps: steps.to_vec(), program };
-    control.order(&Order::Launch(plan)).map_err(|e| e.to_string())?;
-    let measured = match next_report(control)? {
-        Report::Started { containment, fresh_proc, .. } => (containment, fresh_proc),
-        Report::StepFailed { step, error } => return Err(format!("{step}: {error}")),
-        Report::Exited { .. } => return Err("the program ended before it was started".into()),
+    let mut trial = Trial::start(executable, Plan { steps: steps.to_vec(), program })?;
+    let deadline = Instant::now() + PROBE_TIMEOUT;
+    let measured = loop {
+        match trial.report(deadline)? {
+            Report::Started { containment, fresh_proc, .. } => break (containment, fresh_proc),
+            Report::StepFailed { step, error } => return Err(format!("{step}: {error}")),
+            Report::Exited { .. } => return Err("the program ended before it was started".into()),
+            Report::Remarked { .. } => {}
+        }
     };
-    match read_answer(child)? {
+    match read_answer(&mut trial.child)? {
         text if text == MAGIC => Ok(measured),
         text => Err(format!("the launched program printed {text:?}")),
     }
 }
 
-fn next_report(control: &Control) -> Result<Report, String> {
-    wait_readable(control, Instant::now() + PROBE_TIMEOUT)?;
-    match control.report() {
-        Ok(Some(report)) => Ok(report),
-        Ok(None) | Err(ControlError::Closed) => Err("the launcher ended without a report".into()),
-        Err(error) => Err(error.to_string()),
+/// A launcher that carries out a plan for a moment. Dropping it ends everything that it started.
+pub(crate) struct Trial {
+    control: Option<Control>,
+    child: Child,
+}
+
+impl Trial {
+    /// Starts a launcher and hands it the plan.
+    pub(crate) fn start(executable: &Path, plan: Plan) -> Result<Self, String> {
+        let (control, launcher_end) = Control::pair().map_err(|e| e.to_string())?;
+        let child = Command::new(executable)
+            .arg(MARKER)
+            .env_clear()
+            .current_dir("/")
+            .stdin(launcher_end)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        let trial = Self { control: Some(control), child };
+        trial.control()?.order(&Order::Launch(plan)).map_err(|e| e.to_string())?;
+        Ok(trial)
+    }
+
+    /// The launcher's next report.
+    pub(crate) fn report(&self, deadline: Instant) -> Result<Report, String> {
+        let control = self.control()?;
+        wait_readable(control, deadline)?;
+        match control.report() {
+            Ok(Some(report)) => Ok(report),
+            Ok(None) | Err(ControlError::Closed) => Err("the launcher ended without a report".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The launcher's process id.
+    pub(crate) fn launcher_pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn control(&self) -> Result<&Control, String> {
+        self.control.as_ref().ok_or_else(|| "the trial is over".into())
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // The lifeline's end is what the launcher waits for.
+        self.control = None;
+        end(&mut self.child);
     }
 }
 
@@ -247,10 +272,10 @@ fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<(), String> {
 }
 
 /// Ends a probed process with everything in its process group.
-fn end(mut child: Child) {
+fn end(child: &mut Child) {
     // The group keeps its number as long as the child was not waited for.
     let _ = rustix::process::kill_process_group(
-        rustix::process::Pid::from_child(&child),
+        rustix::process::Pid::from_child(child),
         rustix::process::Signal::KILL,
     );
     let _ = child.wait();

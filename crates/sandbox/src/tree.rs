@@ -68,6 +68,13 @@ pub fn namespace_pid(pid: u32) -> Option<u32> {
     line.split_whitespace().last()?.parse().ok()
 }
 
+/// The process below `launcher` that has the number `own` in its own pid namespace; `None` if it has ended already.
+#[must_use]
+pub fn program_pid(launcher: u32, own: i32) -> Option<u32> {
+    let own = u32::try_from(own).ok();
+    descendants(launcher).into_iter().find(|pid| namespace_pid(*pid) == own)
+}
+
 struct Stat {
     state: char,
     parent: u32,

@@ -11,6 +11,7 @@ pub mod played_host;
 pub mod postgres;
 pub mod skip;
 pub mod slack;
+pub mod uml;
 pub mod unruly;
 pub mod vectors;
 
@@ -18,3 +19,4 @@ pub use behaviour::{Behaviour, Sin, Step};
 pub use played_host::PlayedHost;
 pub use postgres::Postgres;
 pub use skip::skip;
+pub use uml::Uml;

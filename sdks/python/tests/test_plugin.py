@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import signal
+import sys
+import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
 
-from support import PATIENCE, PlayedHost, event
+from support import PATIENCE, ROOT, PlayedHost, event
 
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -177,6 +181,40 @@ class Everything(Scene):
             ids.add(json.loads(payload)["id"])
         self.assertEqual(await self.host.ended(), 0)
         self.assertEqual(len(json.loads((self.host.home / "finished").read_text())), 3)
+
+
+class HostGone(unittest.IsolatedAsyncioTestCase):
+    async def test_the_plugin_ends_in_order_when_its_host_has_died(self) -> None:
+        home = Path(tempfile.mkdtemp(prefix="temps-py-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, home, True)
+        arguments = ["--socket-path", str(home / "p.sock"), "--auth-secret", "s", "--data-dir", str(home)]
+        # A host that starts the plugin, says its id once it has said both lines, and can be killed.
+        host = (
+            "import subprocess, sys\n"
+            "plugin = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)\n"
+            "plugin.stdout.readline(), plugin.stdout.readline()\n"
+            "print(plugin.pid, flush=True)\n"
+            "plugin.wait()\n"
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", host, sys.executable, str(PLUGINS / "everything.py"), *arguments,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src")},
+        )
+        assert process.stdout is not None
+        plugin = int(await asyncio.wait_for(process.stdout.readline(), PATIENCE))
+        while not (home / "begun").exists():
+            await asyncio.sleep(0.01)
+        descriptor = os.pidfd_open(plugin)
+        self.addCleanup(os.close, descriptor)
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(descriptor, ended.set)
+        process.kill()
+        await process.wait()
+        await asyncio.wait_for(ended.wait(), PATIENCE)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        self.assertTrue((home / "finished").exists())
+        self.assertFalse((home / "p.sock").exists())
 
 
 class Article(Scene):

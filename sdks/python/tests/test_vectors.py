@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import unittest
 from typing import Any, Callable
 
 from support import SPEC
 
-from temps_plugin import channel, events, handshake, manifest, platform
-from temps_plugin._rules import WireError, format_time, parse_object
+from temps_plugin import channel, config, data, events, handshake, kv, manifest, payload
+from temps_plugin._rules import WireError, parse_object
 
 
 def vectors() -> list[tuple[str, bool, str, dict[str, Any]]]:
@@ -50,12 +52,18 @@ def _host_frame(text: str) -> Any:
         return {"type": "event", "event": frame.to_dict()}
     if isinstance(frame, channel.Response):
         return _response(text)
+    if isinstance(frame, config.Configuration):
+        return {"type": "config", **frame.to_dict()}
     raise WireError("a frame of another version")
 
 
-def _shown(value: Any) -> Any:
-    """A dataclass as it stood on the wire, as far as the vectors compare it."""
-    return {name: format_time(v) if hasattr(v, "tzinfo") else v for name, v in vars(value).items() if v is not None}
+def _message(form: Any) -> Callable[[str], Any]:
+    return lambda text: form.from_dict(json.loads(text)).to_dict()
+
+
+def _page(text: str) -> Any:
+    entries, cursor = kv.read_page(json.loads(text))
+    return {"entries": [entry.to_dict() for entry in entries], "cursor": cursor}
 
 
 def _name(text: str) -> Any:
@@ -75,37 +83,29 @@ READERS: dict[str, Callable[[str], Any]] = {
     "Response": _response,
     "HostFrame": _host_frame,
     "PluginEvent": lambda text: events.Event.from_dict(parse_object(text, "event")).to_dict(),
-    "ProjectInfo": lambda text: _shown(platform.Project.from_dict(json.loads(text))),
-    "EnvironmentInfo": lambda text: _shown(platform.Environment.from_dict(json.loads(text))),
-    "DeploymentInfo": lambda text: _shown(platform.Deployment.from_dict(json.loads(text))),
+    "ProjectInfo": _message(data.Project),
+    "EnvironmentInfo": _message(data.Environment),
+    "DeploymentInfo": _message(data.Deployment),
+    "Configuration": _message(config.Configuration),
+    "KvEntry": _message(kv.Entry),
+    "KvPage": _page,
+    **{form.__name__: _message(form) for form in payload.PAYLOADS.values()},
     "PluginName": _name,
     "EventPattern": _pattern,
     "FeatureList": handshake.parse_features,
 }
 
 # Frames that only a plugin sends, and parameters that only a host reads: here they are written, not read.
-WRITTEN = {"Request", "Ack", "MethodParams"}
-
-# Messages of features that this package does not announce, and payloads, which it hands on as they are.
-NOT_READ = {
-    *("Configuration", "KvEntry", "KvPage", "KvParams"),
-    *("DeploymentCreated", "DeploymentReady", "DeploymentSucceeded", "DeploymentFailed", "DeploymentCancelled"),
-    *("ProjectSubject", "EnvironmentSubject"),
-}
-
-
-def is_of_a_feature_that_is_not_announced(kind: str, vector: dict[str, Any]) -> bool:
-    value = vector.get("input")
-    return kind == "HostFrame" and isinstance(value, dict) and value.get("type") == "config"
+WRITTEN = {"Request", "Ack", "MethodParams", "KvParams"}
 
 
 class Vectors(unittest.TestCase):
     def test_every_kind_of_vector_has_a_reader_or_is_only_written(self) -> None:
-        self.assertEqual({kind for kind, *_ in vectors()} - set(READERS) - WRITTEN - NOT_READ, set())
+        self.assertEqual({kind for kind, *_ in vectors()} - set(READERS) - WRITTEN, set())
 
     def test_every_valid_vector_is_read_as_it_is_meant(self) -> None:
         for kind, valid, case, vector in vectors():
-            if not valid or kind not in READERS or is_of_a_feature_that_is_not_announced(kind, vector):
+            if not valid or kind not in READERS:
                 continue
             with self.subTest(f"{kind}/{case}"):
                 meaning = READERS[kind](wire(vector))
@@ -150,6 +150,58 @@ class Vectors(unittest.TestCase):
                 elif "type" in value and isinstance(value.get("params"), dict):
                     written = json.loads(channel.request_frame(value["id"], value["method"], value["params"]))
                     self.assertEqual(written, {name: value[name] for name in ("type", "id", "method", "params")})
+
+
+class Forms(unittest.TestCase):
+    """The package's classes and the specification's schemas say the same."""
+
+    FORMS: dict[str, Any] = {
+        "ProjectInfo": data.Project,
+        "EnvironmentInfo": data.Environment,
+        "DeploymentInfo": data.Deployment,
+        "Configuration": config.Configuration,
+        "KvEntry": kv.Entry,
+        **{form.__name__: form for form in payload.PAYLOADS.values()},
+    }
+
+    def test_every_class_has_the_fields_of_its_schema_and_asks_for_those_that_must_be_there(self) -> None:
+        for name, form in self.FORMS.items():
+            with self.subTest(name):
+                schema = json.loads((SPEC / "schema" / f"{name}.json").read_text())
+                fields = dataclasses.fields(form)
+                self.assertEqual({field.name for field in fields}, set(schema["properties"]))
+                required = {field.name for field in fields if field.default is dataclasses.MISSING}
+                self.assertEqual(required, set(schema["required"]))
+
+    def test_every_event_type_of_the_specification_has_its_payload_and_no_other_has_one(self) -> None:
+        table = re.findall(r"^\| (`[^|]+`) \|", (SPEC.parent / "PROTOCOL.md").read_text().split("## E —")[1], re.M)
+        types = {kind for row in table for kind in re.findall(r"`([a-z]+\.[a-z]+)`", row)}
+        self.assertEqual(types, set(payload.PAYLOADS))
+
+    def test_the_manifest_has_every_field_of_its_schema(self) -> None:
+        schema = json.loads((SPEC / "schema" / "PluginManifest.json").read_text())
+        fields = {field.name for field in dataclasses.fields(manifest.PluginManifest)}
+        self.assertEqual(fields | {"type"}, set(schema["properties"]) | {"type"})
+
+    def test_methods_and_features_are_those_of_the_specification(self) -> None:
+        protocol = (SPEC.parent / "PROTOCOL.md").read_text()
+        asked = re.findall(r"^  \| `(\w+)` \|", protocol, re.M)
+        own = {name for name in asked if name.startswith("kv_")}
+        self.assertEqual({name for name in asked if name.startswith(("get_", "list_"))}, set(manifest.METHODS))
+        self.assertEqual(own, {"kv_get", "kv_put", "kv_delete", "kv_list"})
+        self.assertEqual(set(handshake.FEATURES), set(re.findall(r"^- \*\*F-\d+\*\* `(\w+)`:", protocol, re.M)))
+
+    def test_a_payload_of_a_known_type_is_typed_and_one_of_another_is_not(self) -> None:
+        def read(kind: str, **of: Any) -> Any:
+            stamp = {"id": "1", "timestamp": "2026-06-06T12:00:00Z"}
+            return events.Event.from_dict({"event_type": kind, "data": of, **stamp}).payload()
+
+        live = read("deployment.succeeded", deployment_id=7, url="https://shop.example.com", later=True)
+        self.assertEqual(live, payload.DeploymentSucceeded(7, url="https://shop.example.com"))
+        self.assertIsInstance(live, payload.DeploymentSubject)
+        self.assertIsNone(read("shop.sold", price=3))
+        with self.assertRaisesRegex(payload.PayloadError, "deployment.failed.*deployment_id"):
+            read("deployment.failed")
 
 
 class Transcripts(unittest.TestCase):

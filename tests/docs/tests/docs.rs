@@ -236,6 +236,11 @@ fn the_guide_for_rust_works_as_it_stands() {
 }
 
 #[test]
+fn the_guide_for_python_works_as_it_stands() {
+    run_blocks_of("docs/guides/write-a-plugin-python.md");
+}
+
+#[test]
 fn the_guide_for_embedding_works_as_it_stands() {
     run_blocks_of("docs/guides/embed.md");
 }

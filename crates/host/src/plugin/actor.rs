@@ -28,6 +28,7 @@ use crate::grants::{Grants, Wish};
 use crate::host::Shared;
 use crate::operate::OperateError;
 use crate::registry::PluginHandle;
+use crate::sandbox::LayerReport;
 use crate::secrets::Secret;
 use crate::usage::Usage;
 
@@ -121,6 +122,7 @@ struct Current {
     exit: Option<ExitReport>,
     running_since: Option<DateTime<Utc>>,
     usage: Option<Usage>,
+    layers: Option<Arc<[LayerReport]>>,
 }
 
 pub(crate) struct Actor {
@@ -134,6 +136,8 @@ pub(crate) struct Actor {
     waiting: Option<Waiting>,
     /// Why the file as it is now is not what runs.
     note: Option<String>,
+    /// Why it may not be started on this machine as it is set.
+    not_started: Option<String>,
     inspecting: bool,
     /// When a version that the store could not take is offered again.
     retry_at: Option<Instant>,
@@ -177,6 +181,7 @@ impl Actor {
             version: None,
             waiting: None,
             note: None,
+            not_started: None,
             inspecting: false,
             retry_at: None,
             granted: Vec::new(),
@@ -368,6 +373,7 @@ impl Actor {
             exit: None,
             running_since: None,
             usage: None,
+            layers: None,
         });
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! This is the only file of the host that starts processes. It knows nothing of handshakes, channels or policies.
 
+mod confined;
 mod watched;
 
 use std::collections::BTreeMap;
@@ -13,15 +14,19 @@ use std::time::Duration;
 
 use temps_protocol::{Feature, PluginName};
 use temps_sandbox::{
-    Arg, Containment, Control, ControlError, Order, Plan, Probe, ProbeError, Program, Report,
+    Arg, Containment, Control, ControlError, Decision, Group, Groups, GroupsError, Layer, LayerReport,
+    Machine, Order, Plan, Policies, ProbeError, Program, Refusal, Remark, Report,
 };
-use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::watched::{End, Watched, next_report, registered};
+use crate::sandbox::SandboxSpec;
 use crate::secrets::Secret;
 
+pub use self::confined::Confined;
 pub use self::watched::ExitReport;
 
 /// Features that this host has and announces to plugins.
@@ -39,11 +44,17 @@ const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Signals that may wait for the launcher. A stop sends one; more are somebody's mistake.
 const SIGNAL_QUEUE: usize = 8;
 
+/// Who tries the sandbox, where no user was set aside for that. Nothing belongs to it.
+const TRIAL_USER: (u32, u32) = (65_533, 65_533);
+
 /// Starts plugins: an executable that was seen to answer as a launcher, and what it can do on this machine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Launcher {
     executable: Arc<Path>,
-    probe: Arc<Probe>,
+    machine: Arc<Machine>,
+    /// What was read back of the program that was launched for a trial.
+    tried: Arc<[LayerReport]>,
+    groups: Groups,
 }
 
 /// What to start, and what the plugin is told.
@@ -59,8 +70,10 @@ pub struct SpawnSpec {
     pub secret: Secret,
     /// The plugin's own directory, its home and its working directory. It must exist.
     pub data_dir: PathBuf,
-    /// Where the plugin puts temporary files. It must exist.
+    /// Where the plugin puts temporary files, when it has no root of its own. It must exist.
     pub tmp_dir: PathBuf,
+    /// What is built around the plugin. What its user needs must belong to that user.
+    pub sandbox: SandboxSpec,
     /// Further variables of the environment.
     pub env: BTreeMap<String, String>,
 }
@@ -76,8 +89,14 @@ pub enum SpawnError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A layer of the sandbox is required, and not to be had on this machine.
+    #[error("it was not started: {0}")]
+    Refused(#[from] Refusal),
+    /// Its control group could not be made.
+    #[error("its limits cannot be set: {0}")]
+    Group(#[from] GroupsError),
     /// A step on the way to the plugin failed.
-    #[error("starting failed at the step {step}: {error}")]
+    #[error("starting failed at the step {step}: {error}{}", hint(.step, .error))]
     Step {
         /// Name of the step.
         step: String,
@@ -108,6 +127,17 @@ pub enum SpawnError {
     Control(#[from] ControlError),
 }
 
+/// What to do about a step that failed, where that is known.
+fn hint(step: &str, error: &str) -> &'static str {
+    match step {
+        "execute" if error.contains("interpreter") => {
+            "; if it is installed elsewhere, name its directory in sandbox.read_only_paths"
+        }
+        "root" => "; everything in sandbox.read_only_paths must exist",
+        _ => "",
+    }
+}
+
 /// A plugin's process and everything that descends from it. Dropping it ends all of them.
 #[derive(Debug)]
 pub struct Process {
@@ -119,6 +149,7 @@ pub struct Process {
     signals: mpsc::Sender<i32>,
     lifeline: CancellationToken,
     end: watch::Receiver<End>,
+    confined: Arc<Confined>,
 }
 
 impl Launcher {
@@ -127,7 +158,7 @@ impl Launcher {
     /// # Errors
     /// [`ProbeError`] when it is no launcher, or when this process was itself started by such a try.
     pub async fn prepare(executable: Option<&Path>) -> Result<Self, ProbeError> {
-        Self::prepare_as(executable, None).await
+        Self::prepare_for(executable, TRIAL_USER).await
     }
 
     /// Like [`Launcher::prepare`], with one certain means to keep a plugin's processes together.
@@ -138,18 +169,46 @@ impl Launcher {
         executable: Option<&Path>,
         wanted: Option<Containment>,
     ) -> Result<Self, ProbeError> {
+        let mut launcher = Self::prepare_for(executable, TRIAL_USER).await?;
+        match wanted {
+            None => {}
+            Some(Containment::PidNamespace) => {
+                if let Some(why) = launcher.machine.unavailable.get(&Layer::Processes) {
+                    return Err(ProbeError::NothingWorks(why.clone()));
+                }
+            }
+            Some(Containment::ProcessGroup) => {
+                let mut machine = Machine::clone(&launcher.machine);
+                machine.unavailable.insert(Layer::Processes, "a process group was asked for".to_owned());
+                launcher.machine = Arc::new(machine);
+            }
+        }
+        Ok(launcher)
+    }
+
+    /// Like [`Launcher::prepare`]; a host that is root tries whether plugins can run as users like this one.
+    ///
+    /// # Errors
+    /// As [`Launcher::prepare`]. A machine that can do nothing else than start programs is no error.
+    pub async fn prepare_for(executable: Option<&Path>, user: (u32, u32)) -> Result<Self, ProbeError> {
         // The link of the kernel leads to the running program even after its file was replaced by an update.
         let executable: Arc<Path> = executable.unwrap_or(Path::new("/proc/self/exe")).into();
         let path = Arc::clone(&executable);
-        let probed = tokio::task::spawn_blocking(move || temps_sandbox::probe_as(&path, wanted)).await;
-        let probe = probed.map_err(|e| ProbeError::NothingWorks(e.to_string()))??;
-        Ok(Self { executable, probe: Arc::new(probe) })
+        let tried = tokio::task::spawn_blocking(move || try_out(&path, user)).await;
+        let (groups, machine, tried) = tried.map_err(|e| ProbeError::NothingWorks(e.to_string()))??;
+        Ok(Self { executable, machine: Arc::new(machine), tried: tried.into(), groups })
     }
 
-    /// What was found out about this machine.
+    /// What this machine can do.
     #[must_use]
-    pub fn probe(&self) -> &Probe {
-        &self.probe
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// What was read back of the program that was launched to try every layer.
+    #[must_use]
+    pub fn tried(&self) -> &[LayerReport] {
+        &self.tried
     }
 
     /// Starts a plugin and returns once it was executed.
@@ -157,10 +216,55 @@ impl Launcher {
     /// # Errors
     /// [`SpawnError`] names the step that failed; nothing of the plugin is left then.
     pub async fn spawn(&self, spec: &SpawnSpec) -> Result<Process, SpawnError> {
-        let plan = Plan { steps: self.probe.steps.clone(), program: program(spec)? };
+        let decision = confined::decide(&self.machine, spec)?;
+        let program = program(spec, confined::tmp_dir(&decision, spec))?;
+        let group = self.group(spec, &decision).await?;
+        let plan = decision.plan(program, group.directories());
+        let (mut child, control) = self.start(spec, plan)?;
+        let launcher_pid = child.id().ok_or(SpawnError::LauncherEnded)?;
+        let mut remarks = Vec::new();
+        let outcome = outcome(&control, &mut remarks);
+        let started = tokio::time::timeout(LAUNCH_TIMEOUT, outcome).await;
+        let (own_pid, containment) = match started.map_err(|_| SpawnError::Timeout)?? {
+            Some(Report::Started { pid, containment, .. }) => (pid, containment),
+            Some(Report::StepFailed { step, error }) => return Err(SpawnError::Step { step, error }),
+            Some(Report::Exited { .. } | Report::Remarked { .. }) | None => {
+                return Err(SpawnError::LauncherEnded);
+            }
+        };
+        let (signals, signal_queue) = mpsc::channel(SIGNAL_QUEUE);
+        let lifeline = CancellationToken::new();
+        let (told, end) = watch::channel(End::default());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let pid = temps_sandbox::program_pid(launcher_pid, own_pid);
+        let confined = Arc::new(Confined::new(decision, group, remarks, pid));
+        let watched = Watched {
+            child,
+            launcher_pid,
+            pid,
+            containment,
+            control,
+            signals: signal_queue,
+            lifeline: lifeline.clone(),
+            confined: Arc::clone(&confined),
+        };
+        tokio::spawn(watched.run(told));
+        Ok(Process { stdout, stderr, launcher_pid, pid, containment, signals, lifeline, end, confined })
+    }
+
+    /// The control group of a program. Making it writes files of the kernel.
+    async fn group(&self, spec: &SpawnSpec, decision: &Decision) -> Result<Group, SpawnError> {
+        let name = spec.name.as_ref().map_or("inspected", |name| name.as_str()).to_owned();
+        let (groups, limits) = (self.groups.clone(), decision.group);
+        let made = tokio::task::spawn_blocking(move || groups.create(&name, &limits)).await;
+        Ok(made.map_err(|_| SpawnError::LauncherEnded)??)
+    }
+
+    /// Starts the launcher and hands it the plan. Nothing is done between fork and exec, and the launcher's life does not hang on
+    /// the thread that starts it.
+    fn start(&self, spec: &SpawnSpec, plan: Plan) -> Result<(Child, AsyncFd<Control>), SpawnError> {
         let (control, launcher_end) = Control::pair().map_err(ControlError::Socket)?;
-        // Nothing is done between fork and exec, and the launcher's life does not hang on the thread that starts it.
-        let mut child = Command::new(&*self.executable)
+        let child = Command::new(&*self.executable)
             .arg0(format!("launcher of {}", spec.program.display()))
             .arg(temps_sandbox::MARKER)
             .env_clear()
@@ -171,36 +275,40 @@ impl Launcher {
             .process_group(0)
             .spawn()
             .map_err(|source| SpawnError::Launcher { path: self.executable.to_path_buf(), source })?;
-        let launcher_pid = child.id().ok_or(SpawnError::LauncherEnded)?;
         control.order(&Order::Launch(plan))?;
-        let control = registered(control).map_err(ControlError::Socket)?;
-        let started = tokio::time::timeout(LAUNCH_TIMEOUT, next_report(&control)).await;
-        let (own_pid, containment) = match started.map_err(|_| SpawnError::Timeout)?? {
-            Some(Report::Started { pid, containment, .. }) => (pid, containment),
-            Some(Report::StepFailed { step, error }) => return Err(SpawnError::Step { step, error }),
-            Some(Report::Exited { .. }) | None => return Err(SpawnError::LauncherEnded),
-        };
-        let (signals, signal_queue) = mpsc::channel(SIGNAL_QUEUE);
-        let lifeline = CancellationToken::new();
-        let (told, end) = watch::channel(End::default());
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let pid = host_pid(launcher_pid, own_pid);
-        let watched = Watched {
-            child,
-            launcher_pid,
-            pid,
-            containment,
-            control,
-            signals: signal_queue,
-            lifeline: lifeline.clone(),
-        };
-        tokio::spawn(watched.run(told));
-        Ok(Process { stdout, stderr, launcher_pid, pid, containment, signals, lifeline, end })
+        Ok((child, registered(control).map_err(ControlError::Socket)?))
+    }
+}
+
+/// Finds out what the machine can do. Blocks.
+fn try_out(executable: &Path, user: (u32, u32)) -> Result<(Groups, Machine, Vec<LayerReport>), ProbeError> {
+    let groups = Groups::open();
+    match Machine::probe(executable, &groups, &Policies::strictest(), user) {
+        Ok(trial) => Ok((groups, trial.machine, trial.layers)),
+        Err(ProbeError::NothingWorks(why)) => {
+            // The host goes on where programs can be started at all, and says what it lacks.
+            temps_sandbox::probe_as(executable, Some(Containment::ProcessGroup))?;
+            Ok((groups, Machine::unable(&why), Vec::new()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// How the launch ended. What is remarked on the way there is kept.
+async fn outcome(
+    control: &AsyncFd<Control>,
+    remarks: &mut Vec<Remark>,
+) -> Result<Option<Report>, ControlError> {
+    loop {
+        match next_report(control).await? {
+            Some(Report::Remarked { step, whole, words }) => remarks.push(Remark { step, whole, words }),
+            other => return Ok(other),
+        }
     }
 }
 
 /// What the launcher is to execute: the arguments of protocol version 1 and an environment that holds nothing of the host's.
-fn program(spec: &SpawnSpec) -> Result<Program, SpawnError> {
+fn program(spec: &SpawnSpec, tmp_dir: &Path) -> Result<Program, SpawnError> {
     let length = spec.socket.as_os_str().len();
     if length > MAX_SOCKET_PATH {
         return Err(SpawnError::SocketPathTooLong { path: spec.socket.clone(), length });
@@ -210,9 +318,9 @@ fn program(spec: &SpawnSpec) -> Result<Program, SpawnError> {
     env.extend([
         ("TEMPS_API_VERSION".to_owned(), temps_protocol::API_VERSION.to_string()),
         ("TEMPS_FEATURES".to_owned(), Feature::format_list(HOST_FEATURES)),
-        ("PATH".to_owned(), PLUGIN_PATH.to_owned()),
+        ("PATH".to_owned(), search_path(spec)?),
         ("HOME".to_owned(), data_dir.clone()),
-        ("TMPDIR".to_owned(), text(&spec.tmp_dir)?),
+        ("TMPDIR".to_owned(), text(tmp_dir)?),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
     ]);
     if let Some(name) = &spec.name {
@@ -234,10 +342,10 @@ fn text(path: &Path) -> Result<String, SpawnError> {
     path.to_str().map(str::to_owned).ok_or_else(|| SpawnError::NotText(path.to_owned()))
 }
 
-/// The plugin's process id in the host's namespace; `None` if it has ended already.
-fn host_pid(launcher: u32, own: i32) -> Option<u32> {
-    let own = u32::try_from(own).ok();
-    temps_sandbox::descendants(launcher).into_iter().find(|pid| temps_sandbox::namespace_pid(*pid) == own)
+/// Where the plugin finds programs: where every system has them, then where operators say.
+fn search_path(spec: &SpawnSpec) -> Result<String, SpawnError> {
+    let more = confined::search_path(spec);
+    more.iter().try_fold(PLUGIN_PATH.to_owned(), |path, directory| Ok(format!("{path}:{}", text(directory)?)))
 }
 
 impl Process {
@@ -267,6 +375,12 @@ impl Process {
     #[must_use]
     pub fn containment(&self) -> Containment {
         self.containment
+    }
+
+    /// The sandbox of the plugin.
+    #[must_use]
+    pub fn confined(&self) -> &Arc<Confined> {
+        &self.confined
     }
 
     /// Waits for the end of the plugin itself, seen at once. What it left behind may live for another moment; see [`Process::gone`].

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use temps_protocol::{PluginManifest, PluginName};
 
+use super::process::Confined;
+use crate::sandbox::LayerReport;
 use crate::usage::Usage;
 
 /// Where a plugin stands in its life.
@@ -115,6 +117,10 @@ pub struct PluginSnapshot {
     pub running_since: Option<DateTime<Utc>>,
     /// What it used last; `None` while it does not run, and before the first measurement.
     pub usage: Option<Usage>,
+    /// Every layer of its sandbox, as read back once it was ready; `None` before that, and while it does not run.
+    pub layers: Option<Arc<[LayerReport]>>,
+    /// Its sandbox, to be looked at again; `None` while it does not run.
+    pub confined: Option<Arc<Confined>>,
     /// When it is tried again, in backoff and quarantine.
     pub next_start_at: Option<DateTime<Utc>>,
     /// Starts since the host started.

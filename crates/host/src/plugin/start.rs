@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::handshake::{Dialect, Excuse, Patience, ReadError};
 use super::health::{self, Health, Judgement, Pulse};
 use super::link::Link;
-use super::process::{ExitReport, HOST_FEATURES, Process, SpawnSpec};
+use super::process::{ExitReport, HOST_FEATURES, Process, SpawnError, SpawnSpec};
 use super::state::Start;
 use crate::artifacts::Artifact;
 use crate::channel::{self, ChannelHandle, ChannelSpec, Opened};
@@ -27,6 +27,7 @@ use crate::database::{self, DATABASE_URL, RELAY_SOCKET, Relay};
 use crate::grants::{Engine, Grants};
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
+use crate::sandbox::{LayerReport, Policy, SandboxSpec, State};
 use crate::secrets::Secret;
 use crate::tap::PluginTap;
 use crate::usage::{self, Meter, Traffic, Usage};
@@ -53,6 +54,10 @@ pub(crate) enum Progress {
     Spawned(Arc<Process>),
     /// There is no process.
     SpawnFailed(String),
+    /// There is no process, and trying again does not help; the text says what to do.
+    Refused(String),
+    /// The sandbox was read back.
+    Confined(Arc<[LayerReport]>),
     /// The manifest is the inspected one.
     ManifestRead,
     /// The manifest is not the inspected one; the text says what differs.
@@ -119,7 +124,8 @@ impl StartContext {
 pub(crate) async fn run(context: StartContext) {
     let (mut process, socket) = match launch(&context).await {
         Ok(launched) => launched,
-        Err(why) => return context.report(Progress::SpawnFailed(why)).await,
+        Err(NotLaunched::Failed(why)) => return context.report(Progress::SpawnFailed(why)).await,
+        Err(NotLaunched::Refused(why)) => return context.report(Progress::Refused(why)).await,
     };
     let (Some(stdout), Some(stderr)) = (process.take_stdout(), process.take_stderr()) else {
         // The process ends with its last owner, that is here.
@@ -141,14 +147,31 @@ pub(crate) async fn run(context: StartContext) {
     let (log, secret) = (context.log.clone(), context.secret.clone());
     tokio::spawn(async move { log.drain(stdout, "stdout", secret).await });
     let Some(ready) = shaken else { return };
+    if let Err(why) = settle_in(&context, &process).await {
+        return context.report(Progress::Failed(why)).await;
+    }
     tokio::select! {
         () = connect(&context, &process, socket, ready) => {}
         () = context.over.cancelled() => {}
     }
 }
 
+/// Why there is no process.
+enum NotLaunched {
+    /// Trying again may help.
+    Failed(String),
+    /// It may not run like this; an operator has to change something.
+    Refused(String),
+}
+
+impl From<String> for NotLaunched {
+    fn from(why: String) -> Self {
+        NotLaunched::Failed(why)
+    }
+}
+
 /// Spawns the program with fresh places, a fresh secret and its database; the answer holds the path of its socket.
-async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
+async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunched> {
     let name = context.name.as_str();
     let places = &context.shared.places;
     let data_dir =
@@ -159,6 +182,7 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
         places.socket(name).map_err(|error| format!("the place for its socket cannot be made: {error}"))?;
     let mut env = BTreeMap::new();
     let relay = give_database(context, &data_dir, &socket, &mut env)?;
+    let sandbox = sandbox(context, &data_dir, [&tmp_dir, &socket])?;
     let spec = SpawnSpec {
         program: context.artifact.program.clone(),
         name: Some(context.name.clone()),
@@ -166,10 +190,14 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
         secret: context.secret.clone(),
         data_dir,
         tmp_dir,
+        sandbox,
         env,
     };
     context.tap().spawn(&spec);
-    let process = context.shared.launcher.spawn(&spec).await.map_err(|error| error.to_string())?;
+    let process = context.shared.launcher.spawn(&spec).await.map_err(|error| match error {
+        SpawnError::Refused(_) => NotLaunched::Refused(error.to_string()),
+        error => NotLaunched::Failed(error.to_string()),
+    })?;
     if let Some(relay) = relay {
         let (context, launcher, exited) = (context.clone(), process.launcher_pid(), process.exited());
         tokio::spawn(async move {
@@ -181,6 +209,29 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), String> {
         });
     }
     Ok((process, socket))
+}
+
+/// What is built around the plugin. Its data, its temporary files and the directory of its socket belong to its user afterwards.
+fn sandbox(context: &StartContext, data: &Path, [tmp, socket]: [&Path; 2]) -> Result<SandboxSpec, String> {
+    let shared = &context.shared;
+    let granted = context.grants.borrow().limits.clone();
+    let spec = SandboxSpec::of_plugin(&shared.config(), context.name.as_str(), &granted);
+    let failed = |error| format!("its files cannot be given to its own user: {error}");
+    if !shared.launcher.machine().has_users(&spec.policies) {
+        shared.users.take_back(data).map_err(failed)?;
+        return Ok(spec);
+    }
+    let user = shared.users.give(data).map_err(failed)?;
+    let directory = socket.parent().unwrap_or(socket);
+    let relay = socket.with_file_name(RELAY_SOCKET);
+    let database = data.join(database::SQLITE_FILE);
+    for path in [tmp, directory, &relay, &database] {
+        match crate::sandbox::own(path, user) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    Ok(spec.as_user(Some(user)))
 }
 
 /// Tells the plugin where its database is, if it needs one. The answer is what has to be served for that.
@@ -209,6 +260,29 @@ fn give_database(
     };
     env.insert(DATABASE_URL.to_owned(), url);
     Ok(relay)
+}
+
+/// What is done once a plugin is ready: its processor time is restricted, and its sandbox is read back.
+async fn settle_in(context: &StartContext, process: &Arc<Process>) -> Result<(), String> {
+    let confined = Arc::clone(process.confined());
+    let read = tokio::task::spawn_blocking(move || {
+        confined
+            .restrict_cpu()
+            .map_err(|error| format!("its processor time cannot be restricted: {error}"))?;
+        Ok::<_, String>(confined.look())
+    });
+    // Failing means that the runtime ends.
+    let layers = read.await.map_err(|error| error.to_string())??;
+    let broken =
+        layers.iter().find(|report| report.policy == Policy::Require && report.state == State::NotInForce);
+    if let Some(report) = broken {
+        return Err(format!(
+            "the sandbox layer `{}` is required and was not found in force: {}",
+            report.layer, report.evidence
+        ));
+    }
+    context.report(Progress::Confined(layers.into())).await;
+    Ok(())
 }
 
 /// Tells when the process and all that it left behind are gone. What it wrote before is read first, because that often says

@@ -162,6 +162,8 @@ pub enum Input {
     Spawned(Start),
     /// There is no process; the text says why.
     SpawnFailed(Start, String),
+    /// There is no process, and there will be none until an operator changes something.
+    SpawnRefused(Start),
     /// The manifest was read and is the inspected one.
     ManifestRead(Start),
     /// The manifest was read and is not the inspected one.
@@ -321,6 +323,7 @@ impl Input {
         match self {
             Input::Spawned(start)
             | Input::SpawnFailed(start, _)
+            | Input::SpawnRefused(start)
             | Input::ManifestRead(start)
             | Input::ManifestDiffers(start)
             | Input::ReadyRead(start)

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use temps_host::plugin::process::{Launcher, SpawnSpec};
+use temps_host::sandbox::SandboxSpec;
 use temps_host::secrets::Secret;
 
 #[tokio::main(flavor = "current_thread")]
@@ -19,6 +20,7 @@ async fn host(program: &str, directory: &Path) -> Result<(), Box<dyn std::error:
         secret: Secret::generate()?,
         data_dir: directory.to_owned(),
         tmp_dir: directory.to_owned(),
+        sandbox: SandboxSpec::processes_only(),
         env: BTreeMap::new(),
     };
     let process = Launcher::prepare(None).await?.spawn(&spec).await?;

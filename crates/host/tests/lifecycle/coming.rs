@@ -91,9 +91,13 @@ async fn a_file_that_is_no_program_is_refused_in_words_until_it_is_mended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_file_that_an_operator_starts_is_looked_at_again() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
+    // The script looks at a file outside of its sandbox.
+    let lent = rig.home.path().join("lent");
+    std::fs::create_dir(&lent).unwrap();
+    rig.config.sandbox.all.read_only_paths.push(lent.clone());
     let host = rig.host().await;
-    let marker = rig.home.path().join("allowed");
+    let marker = lent.join("allowed");
     let script = format!(
         "#!/bin/sh\n[ -e {} ] || exit 3\necho '{{\"type\":\"manifest\",\"name\":\"late\",\"version\":\"1\",\"public_paths\":[\"/x\"]}}'\nsleep 600\n",
         marker.display()

@@ -194,6 +194,8 @@ pub(crate) fn snapshot(name: &str, state: PluginState) -> PluginSnapshot {
         containment: None,
         running_since: None,
         usage: None,
+        layers: None,
+        confined: None,
         next_start_at: None,
         starts: 1,
         crashes: 0,

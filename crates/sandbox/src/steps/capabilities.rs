@@ -1,23 +1,52 @@
-//! Capabilities across the launcher's own executions: the one that mounting needs goes with the init, none with the program.
+//! Capabilities across the launcher's own executions: those that the init needs go with it, none with the program.
 
 use std::io;
 
-use rustix::thread::CapabilitySet;
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, remove_capability_from_bounding_set,
+};
 
-/// Keeps the capability to mount over the execution of the init.
-pub(super) fn keep_mounting_over_exec() -> io::Result<()> {
+/// What the init does itself: mounts, and emptying the bounding set.
+const OF_INIT: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SETPCAP);
+
+/// Keeps what the init needs over its execution.
+pub(super) fn keep_for_init() -> io::Result<()> {
     let mut sets = rustix::thread::capabilities(None)?;
-    sets.inheritable |= CapabilitySet::SYS_ADMIN;
+    sets.inheritable |= OF_INIT;
     rustix::thread::set_capabilities(None, sets)?;
-    rustix::thread::configure_capability_in_ambient_set(CapabilitySet::SYS_ADMIN, true)?;
+    for capability in OF_INIT {
+        rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+    }
     Ok(())
 }
 
-/// Lets no capability of this process over the next execution.
-pub(super) fn keep_none_over_exec() -> io::Result<()> {
+/// Drops all of them, and empties the set from which an execution could bring them back.
+///
+/// An ordinary user without a namespace of its own may not touch that last set; no new privileges closes the same way.
+pub(super) fn drop_all() -> io::Result<()> {
     rustix::thread::clear_ambient_capability_set()?;
     let mut sets = rustix::thread::capabilities(None)?;
-    sets.inheritable = CapabilitySet::empty();
+    sets.effective = sets.permitted;
     rustix::thread::set_capabilities(None, sets)?;
-    Ok(())
+    for number in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        match capability_is_in_bounding_set(one) {
+            Ok(true) => match remove_capability_from_bounding_set(one) {
+                Ok(()) => {}
+                Err(Errno::PERM) if !may_set_bounding()? => break,
+                Err(error) => return Err(error.into()),
+            },
+            Ok(false) => {}
+            // The kernel knows no capability of this number, and so none of a higher one.
+            Err(_) => break,
+        }
+    }
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
+fn may_set_bounding() -> io::Result<bool> {
+    Ok(rustix::thread::capabilities(None)?.effective.contains(CapabilitySet::SETPCAP))
 }

@@ -1,11 +1,23 @@
 //! The steps of a plan, one file per mechanism.
 
 mod capabilities;
+mod group_namespace;
+mod groups;
+mod hostname_namespace;
+mod ipc_namespace;
+mod landlock;
 mod mounts;
+mod network_namespace;
 mod pid_namespace;
+mod privileges;
 mod proc;
+mod process_limits;
+mod root;
 mod session;
 mod subreaper;
+mod system;
+mod system_calls;
+mod user;
 mod user_namespace;
 
 use std::io;
@@ -26,27 +38,67 @@ pub(crate) struct StepFailure {
     pub(crate) error: io::Error,
 }
 
-/// Does all steps of one stage, in order, and stops at the first that fails.
-pub(crate) fn apply(plan: &Plan, stage: Stage) -> Result<(), StepFailure> {
-    plan.steps_of(stage)
-        .try_for_each(|step| apply_one(step).map_err(|error| StepFailure { step: step.name(), error }))
+/// What the kernel made of a step, where only the process that did it can know.
+#[derive(Debug)]
+pub(crate) struct Remark {
+    /// Whether all of it is in force.
+    pub(crate) whole: bool,
+    pub(crate) words: String,
 }
 
-fn apply_one(step: &Step) -> io::Result<()> {
+impl Remark {
+    fn whole(words: String) -> Self {
+        Self { whole: true, words }
+    }
+
+    fn part(words: String) -> Self {
+        Self { whole: false, words }
+    }
+}
+
+/// Does all steps of one stage, in order, and stops at the first that fails. Remarks are handed to `remarked` at once.
+pub(crate) fn apply(
+    plan: &Plan,
+    stage: Stage,
+    mut remarked: impl FnMut(&'static str, Remark),
+) -> Result<(), StepFailure> {
+    for step in plan.steps_of(stage) {
+        match apply_one(step) {
+            Ok(Some(remark)) => remarked(step.name(), remark),
+            Ok(None) => {}
+            Err(error) => return Err(StepFailure { step: step.name(), error }),
+        }
+    }
+    Ok(())
+}
+
+fn apply_one(step: &Step) -> io::Result<Option<Remark>> {
     match step {
+        Step::JoinGroups { directories } => groups::join(directories),
         Step::UserNamespace { uid, gid } => user_namespace::enter(*uid, *gid),
         Step::PidNamespace => pid_namespace::unshare(),
         Step::MountNamespace => mounts::unshare(),
+        Step::IpcNamespace => ipc_namespace::enter(),
+        Step::HostnameNamespace => hostname_namespace::enter(),
+        Step::GroupNamespace => group_namespace::enter(),
+        Step::NetworkNamespace => network_namespace::enter(),
         Step::PrivateMounts => mounts::make_private(),
+        Step::Root(root) => root::change(root),
         Step::FreshProc { required } => match proc::mount() {
             Err(error) if *required => Err(error),
             _ => Ok(()),
         },
         Step::Subreaper => subreaper::become_one(),
         Step::NewSession => session::begin(),
+        Step::ProcessLimits(limits) => process_limits::set(limits),
+        Step::BecomeUser { uid, gid } => user::become_user(*uid, *gid),
         Step::DieWithLauncher => session::die_with_parent(),
-        Step::DropCapabilities => capabilities::keep_none_over_exec(),
+        Step::DropCapabilities => capabilities::drop_all(),
+        Step::NoNewPrivileges => privileges::give_up(),
+        Step::Landlock(rules) => return landlock::restrict(rules).map(Some),
+        Step::SystemCalls { internet } => system_calls::filter(*internet),
     }
+    .map(|()| None)
 }
 
 /// Measures, in the init, what keeps the program's processes together.

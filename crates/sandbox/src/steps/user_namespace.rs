@@ -12,5 +12,5 @@ pub(super) fn enter(uid: u32, gid: u32) -> io::Result<()> {
     std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
     std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
     // The init is executed as an ordinary user and would lose what it needs to mount.
-    capabilities::keep_mounting_over_exec()
+    capabilities::keep_for_init()
 }

@@ -33,6 +33,8 @@ struct File {
     probe: Probe,
     usage: Usage,
     plugin_databases: PluginDatabases,
+    sandbox: super::sandbox::Sandbox,
+    limits: super::sandbox::Limits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -169,6 +171,8 @@ impl File {
         set(&mut config.databases.connections, databases.connections);
         set_span(&mut config.databases.statement_timeout, databases.statement_timeout);
         set(&mut config.databases.isolate, databases.isolate);
+        self.sandbox.take(&mut config.sandbox);
+        self.limits.take(&mut config.limits);
     }
 }
 
@@ -318,6 +322,8 @@ impl<'de> Deserialize<'de> for Span {
 
 #[cfg(test)]
 mod tests {
+    use temps_host::sandbox::{Layer, Policy};
+
     use super::*;
 
     #[test]
@@ -369,6 +375,24 @@ mod tests {
             connections = 4
             statement_timeout = "9s"
             isolate = false
+            [limits]
+            memory_max = "512M"
+            cpu_quota = "50%"
+            tasks_max = 128
+            nofile = 2048
+            disk_max = "2G"
+            tmp_max = "32M"
+            [limits.plugins.hello]
+            memory_max = "64M"
+            [sandbox]
+            read_only_paths = ["/opt/python"]
+            first_user = 70000
+            [sandbox.layers]
+            landlock = "require"
+            network = "off"
+            [sandbox.plugins.hello]
+            layers = { system_calls = "off" }
+            read_only_paths = ["/opt/hello"]
             "#,
         )
         .unwrap();
@@ -392,6 +416,14 @@ mod tests {
         assert_eq!(config.databases.statement_timeout, Duration::from_secs(9));
         assert!(!config.databases.isolate);
         assert!(config.databases.postgres_url.is_some() && !format!("{config:?}").contains("hunter2"));
+        let (all, own) = (config.limits.all, config.limits.plugins["hello"]);
+        assert_eq!((all.memory_max, all.cpu_quota, all.tasks_max), (Some(512 << 20), Some(50), Some(128)));
+        assert_eq!((all.nofile, all.disk_max, all.tmp_max), (Some(2048), Some(2 << 30), Some(32 << 20)));
+        assert_eq!((own.memory_max, own.cpu_quota), (Some(64 << 20), None));
+        let hello = &config.sandbox.plugins["hello"];
+        assert_eq!(config.sandbox.all.policies.of(Layer::Landlock), Policy::Require);
+        assert_eq!((config.sandbox.first_user, hello.policies.of(Layer::SystemCalls)), (70_000, Policy::Off));
+        assert_eq!(hello.read_only_paths, [PathBuf::from("/opt/hello")]);
         assert_ne!(before, format!("{config:?}"));
     }
 }

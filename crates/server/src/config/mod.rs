@@ -6,6 +6,7 @@
 mod database;
 mod file;
 mod places;
+mod sandbox;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,6 +16,7 @@ use std::time::Duration;
 use temps_host::HostConfig;
 use temps_host::config::{GrantsDefault, HealthPolicy, RestartPolicy};
 use temps_host::database::DatabaseSettings;
+use temps_host::sandbox::{LimitSettings, SandboxSettings};
 use temps_host::secrets::Secret;
 use temps_store::DatabaseAddress;
 
@@ -59,6 +61,10 @@ pub struct Config {
     pub restart: RestartPolicy,
     /// Where plugins' own databases are made.
     pub databases: DatabaseSettings,
+    /// Which walls are built around plugins.
+    pub sandbox: SandboxSettings,
+    /// How much plugins may use.
+    pub limits: LimitSettings,
     /// How deployments are probed.
     pub probe: ProbePolicy,
     /// Executable that answers as a launcher; `None` for the running program.
@@ -210,6 +216,8 @@ impl Config {
             health: host.health,
             restart: host.restart,
             databases: host.databases,
+            sandbox: host.sandbox,
+            limits: host.limits,
             probe: ProbePolicy::default(),
             launcher: None,
             demo: false,
@@ -247,6 +255,8 @@ impl Config {
         host.restart = self.restart;
         host.usage_every = self.usage_every;
         host.databases = self.databases.clone();
+        host.sandbox = self.sandbox.clone();
+        host.limits = self.limits.clone();
         host
     }
 
@@ -333,6 +343,8 @@ impl Config {
         if self.restart.backoff_min > self.restart.backoff_max {
             return Err(wrong("restart.backoff_min", "is longer than restart.backoff_max".into()));
         }
+        self.sandbox.check().map_err(|message| wrong("sandbox", message))?;
+        self.limits.check().map_err(|message| wrong("limits", message))?;
         self.databases.check().map_err(|message| wrong("plugin_databases", message))?;
         if self.probe.healthy_for >= self.probe.give_up_after {
             return Err(wrong("probe.healthy_for", "must be shorter than probe.give_up_after".into()));

@@ -5,13 +5,19 @@ Nothing here knows what a manifest or an event is.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import datetime, timezone
 from typing import Any, Callable, Mapping, Optional, TypeVar
 
 T = TypeVar("T")
+M = TypeVar("M", bound="Message")
+
+#: A revision of an entry or of a configuration: an integer of 64 bits.
+Revision = int
 
 MIN_I32, MAX_I32 = -(2**31), 2**31 - 1
+MAX_I64 = 2**63 - 1
 
 
 class WireError(ValueError):
@@ -61,20 +67,26 @@ class Fields:
         """``true`` or ``false``."""
         return self._get(field, bool, default, "true or false")
 
-    def integer(self, field: str, default: Optional[int] = None, least: int = MIN_I32) -> int:
-        """An integer of 32 bits, not below ``least``."""
-        value = self._value.get(field)
+    def integer(
+        self, field: str, default: Optional[int] = None, least: int = MIN_I32, most: int = MAX_I32
+    ) -> int:
+        """An integer from ``least`` to ``most``, by default any of 32 bits."""
+        value: object = self._value.get(field)
         if value is None and default is not None:
             return default
-        if value is None or isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, int):
             raise WireError(f"must be an integer, found {_kind(value)}", self.name(field))
-        if not least <= value <= MAX_I32:
-            raise WireError(f"must be from {least} to {MAX_I32}, found {value}", self.name(field))
+        if not least <= value <= most:
+            raise WireError(f"must be from {least} to {most}, found {value}", self.name(field))
         return value
 
     def opt_integer(self, field: str, least: int = MIN_I32) -> Optional[int]:
         """An integer of 32 bits, or ``None``."""
         return None if self._value.get(field) is None else self.integer(field, least=least)
+
+    def revision(self, field: str) -> int:
+        """An integer of 64 bits."""
+        return self.integer(field, least=-MAX_I64 - 1, most=MAX_I64)
 
     def time(self, field: str) -> datetime:
         """A moment in RFC 3339, in UTC."""
@@ -123,6 +135,44 @@ class Fields:
         return value
 
 
+class Message:
+    """A dataclass whose fields stand on the wire under their own names. Further ones there are left alone."""
+
+    @classmethod
+    def from_dict(cls: type[M], value: Any, path: str = "") -> M:
+        """Reads it as it stands on the wire.
+
+        :raises WireError: says which field is wrong, and why.
+        """
+        fields = Fields(value, path)
+        given: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            # What is absent or null has its default; without a default, the reader says that it is missing.
+            if fields.raw(field.name) is not None or field.default is dataclasses.MISSING:
+                given[field.name] = _READERS[str(field.type)](fields, field.name)
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Itself as it stands on the wire, without what is ``None``."""
+        wire = {name: value for name, value in vars(self).items() if value is not None}
+        return {name: format_time(it) if isinstance(it, datetime) else it for name, it in wire.items()}
+
+
+#: How a field of a message is read, by its annotation.
+_READERS: dict[str, Callable[[Fields, str], Any]] = {
+    "int": Fields.integer,
+    "Optional[int]": Fields.integer,
+    "Revision": Fields.revision,
+    "str": Fields.text,
+    "Optional[str]": Fields.text,
+    "bool": Fields.flag,
+    "datetime": Fields.time,
+    "Optional[datetime]": Fields.time,
+    "dict[str, Any]": Fields.object,
+    "Any": Fields.raw,
+}
+
+
 def text_entry(value: Any, name: str) -> str:
     """An entry of a list that must be a text."""
     if not isinstance(value, str):
@@ -132,9 +182,10 @@ def text_entry(value: Any, name: str) -> str:
 
 def integer_entry(value: Any, name: str) -> int:
     """An entry of a list that must be an integer of 32 bits."""
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_I32 <= value <= MAX_I32:
+    found: object = value
+    if isinstance(found, bool) or not isinstance(found, int) or not MIN_I32 <= found <= MAX_I32:
         raise WireError(f"must be an integer of 32 bits, found {_kind(value)}", name)
-    return value
+    return found
 
 
 def parse_time(text: str) -> Optional[datetime]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, AsyncIterator, Awaitable, Callable, MutableMapping, Optional, Union
+from typing import TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, MutableMapping, Optional, Union
 
 from .http import HttpError, Request, Response, Upgrade
 from .log import logger
 from .websocket import WebSocket, WebSocketClosed
+
+if TYPE_CHECKING:
+    from .context import Context
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,7 +25,11 @@ _QUEUE = 8
 
 
 class AsgiApp:
-    """One application, with its lifespan."""
+    """One application, with its lifespan.
+
+    It finds the plugin's :class:`~temps_plugin.Context` in the state of each scope: ``request.state.ctx`` in Starlette and
+    FastAPI, and who calls in ``request.state.user``.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -31,11 +38,12 @@ class AsgiApp:
         self._lifespan: Optional["asyncio.Task[None]"] = None
         self._told: asyncio.Queue[Message] = asyncio.Queue()
 
-    async def start(self) -> None:
+    async def start(self, ctx: Context) -> None:
         """Starts the application's lifespan. One that has none is started all the same.
 
         :raises RuntimeError: when the application says that it cannot start.
         """
+        self._state["ctx"] = ctx
         self._lifespan = asyncio.ensure_future(self._live())
         await self._ask("lifespan.startup")
 
@@ -84,7 +92,7 @@ class AsgiApp:
             "headers": [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in request.headers],
             "client": None,
             "server": None,
-            "state": dict(self._state),
+            "state": {"user": request.user, **self._state},
         }
 
     async def _http(self, request: Request) -> Response:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Awaitable, Callable, Optional
 
 from ._rules import Fields, WireError, parse_object
+from .config import Configuration, Settings
 from .events import Event
 from .log import logger
 from .websocket import WebSocket, WebSocketClosed
@@ -23,11 +24,8 @@ MAX_FRAME_BYTES = 1024 * 1024
 #: Questions that may be unanswered at a time; further ones wait here.
 MAX_IN_FLIGHT = 32
 
-#: How long an answer is waited for, in seconds.
+#: How long a question may take in all, in seconds: waiting for a channel, for room, and for the answer.
 REQUEST_TIMEOUT = 10.0
-
-#: How long a question waits for a channel, in seconds. A host opens it right after ready.
-CONNECT_TIMEOUT = 10.0
 
 #: Error codes that this version knows; any other is read as ``internal``.
 ERROR_CODES = (
@@ -90,7 +88,8 @@ class Response:
 
 
 def read_frame(text: str) -> object:
-    """Reads a frame of the host: a :class:`Response`, an :class:`Event`, or ``None`` for a type of another version.
+    """Reads a frame of the host: a :class:`Response`, an :class:`Event`, a :class:`Configuration`, or ``None`` for a type of
+    another version.
 
     :raises WireError: when a frame of a known type breaks a rule.
     """
@@ -100,6 +99,8 @@ def read_frame(text: str) -> object:
         return Response.from_dict(value)
     if kind == "event":
         return Event.from_dict(value.get("event"))
+    if kind == "config":
+        return Configuration.from_dict(value)
     return None
 
 
@@ -121,6 +122,8 @@ class Channel:
 
     def __init__(self, take_event: Callable[[Event, int], Awaitable[None]]) -> None:
         self._take_event = take_event
+        #: The configuration that the host sent last.
+        self.settings = Settings()
         self._socket: Optional[WebSocket] = None
         self._connected = asyncio.Event()
         self._numbers = itertools.count(1)
@@ -152,24 +155,27 @@ class Channel:
                 self._connected.clear()
                 self._give_up("the channel was lost before the answer came")
 
-    async def request(self, method: str, params: dict[str, Any]) -> Any:
-        """Asks the host and returns the result.
+    async def request(self, method: str, params: dict[str, Any], timeout: float = REQUEST_TIMEOUT) -> Any:
+        """Asks the host and returns the result; ``timeout`` seconds are for everything.
 
         :raises ChannelError: when the host refuses, does not answer in time, or there is no channel.
         """
+        try:
+            return await asyncio.wait_for(self._ask(method, params), timeout)
+        except asyncio.TimeoutError:
+            if not self.is_open:
+                raise ChannelLost(f"{method} could not be asked: the host made no channel in {timeout:g} s") from None
+            raise ChannelError("timeout", f"{method} was not answered in {timeout:g} s; try again later") from None
+
+    async def _ask(self, method: str, params: dict[str, Any]) -> Any:
         async with self._in_flight:
-            try:
-                await asyncio.wait_for(self._connected.wait(), CONNECT_TIMEOUT)
-            except asyncio.TimeoutError:
-                raise ChannelLost("the host has opened no channel") from None
+            await self._connected.wait()
             number = next(self._numbers)
             answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
             try:
                 await self.send(request_frame(number, method, params))
-                return await asyncio.wait_for(answer, REQUEST_TIMEOUT)
-            except asyncio.TimeoutError:
-                raise ChannelError("timeout", f"no answer to {method} in {REQUEST_TIMEOUT:.0f} s") from None
+                return await answer
             finally:
                 self._waiting.pop(number, None)
 
@@ -201,6 +207,8 @@ class Channel:
             return
         if isinstance(frame, Event):
             await self._take_event(frame, len(text))
+        elif isinstance(frame, Configuration):
+            self.settings.take(frame)
         elif isinstance(frame, Response):
             answer = self._waiting.get(frame.id) if isinstance(frame.id, int) else None
             if answer is not None and not answer.done():
@@ -216,4 +224,5 @@ class Channel:
 
 
 def _compact(frame: dict[str, Any]) -> str:
-    return json.dumps(frame, ensure_ascii=False, separators=(",", ":"))
+    # NaN and infinity are not JSON: better an error here than a frame that the host does not understand.
+    return json.dumps(frame, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

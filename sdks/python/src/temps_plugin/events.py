@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ._rules import Fields, WireError, format_time
+
+if TYPE_CHECKING:
+    from .payload import Payload
 
 _WORD = r"[a-z][a-z0-9_]*"
 _TYPE = re.compile(rf"{_WORD}(?:\.{_WORD})+")
@@ -33,8 +36,20 @@ class Event:
     timestamp: datetime
     #: The project that it concerns, if any.
     project_id: Optional[int] = None
-    #: The payload; which fields it has depends on ``event_type``.
+    #: The payload as it came; :meth:`payload` has it typed.
     data: dict[str, Any] = field(default_factory=dict)
+
+    def payload(self) -> Optional[Payload]:
+        """The payload by its type, for example a :class:`~temps_plugin.DeploymentSucceeded`.
+
+        ``None`` when the type is not one of this version of the protocol: a later one's, or the platform's own.
+
+        :raises PayloadError: when the type is known and the data is not of its form.
+        """
+        # Only who asks for it pays for it.
+        from .payload import read_payload
+
+        return read_payload(self.event_type, self.data)
 
     @classmethod
     def from_dict(cls, value: Any) -> Event:

@@ -36,6 +36,10 @@ class Launch:
     host_features: tuple[str, ...] = ()
     #: The plugin's name as the host has it; ``None`` during inspection.
     plugin_name: Optional[str] = None
+    #: Version of the protocol that the host speaks, if it said so.
+    api_version: Optional[str] = None
+    #: Where the plugin's own database is, for a manifest with ``requires_db``.
+    database_url: Optional[str] = field(default=None, repr=False)
 
     @classmethod
     def from_args(
@@ -69,6 +73,8 @@ class Launch:
             data_dir=known["--data-dir"],
             host_features=tuple(parse_features(environ.get("TEMPS_FEATURES", ""))),
             plugin_name=environ.get("TEMPS_PLUGIN_NAME") or None,
+            api_version=environ.get("TEMPS_API_VERSION") or None,
+            database_url=environ.get("TEMPS_DATABASE_URL") or None,
         )
 
     @classmethod
@@ -124,7 +130,7 @@ class Ready:
             raise WireError("the plugin said that it cannot start", "ready")
         return cls(
             has_ui=fields.flag("has_ui", False),
-            openapi=fields.raw("openapi"),
+            openapi=fields.opt_object("openapi"),
             features=fields.list("features", text_entry),
         )
 

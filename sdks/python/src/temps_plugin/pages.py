@@ -1,14 +1,25 @@
-"""A plugin's pages: files below ``/ui/``, with the cache rules of a built single-page application."""
+"""A plugin's pages: files below ``/ui/``, with the cache rules of a built single-page application.
+
+They may be in a directory, or inside of the plugin's one file (a zipapp).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import mimetypes
+import os
 import re
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Union, cast
 
 from .http import Request, Response
+
+if TYPE_CHECKING:
+    # Its place in all versions of Python that are supported.
+    from importlib.abc import Traversable
+
+#: A path, or what :func:`importlib.resources.files` gives.
+Directory = Union[str, "os.PathLike[str]", "Traversable"]
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
@@ -32,8 +43,11 @@ for _type, _ending in (
 class Pages:
     """The files of one directory. They ask for no secret: they are the same for everybody and hold no data."""
 
-    def __init__(self, directory: Path) -> None:
-        self._root = directory.resolve()
+    def __init__(self, directory: Directory) -> None:
+        # Anything else than a path is a directory inside of an archive, with the few methods of one that are used here.
+        path = Path(directory).resolve() if isinstance(directory, (str, os.PathLike)) else None
+        self._inside_of = path
+        self._root = cast(Any, path or directory)
         if not (self._root / "index.html").is_file():
             raise FileNotFoundError(f"{directory} has no index.html; build the page first")
 
@@ -53,16 +67,22 @@ class Pages:
         headers = [("Cache-Control", cache), ("ETag", tag), ("X-Content-Type-Options", "nosniff")]
         if request.headers.get("if-none-match") == tag:
             return Response(304, b"", headers)
-        return Response(200, data, [("Content-Type", _content_type(file)), *headers])
+        return Response(200, data, [("Content-Type", _content_type(file.name)), *headers])
 
-    def _find(self, path: str) -> Optional[Path]:
+    def _find(self, path: str) -> Any:
         """The file at ``path``; for a path without an extension, which is a page of the application, its index."""
-        file = (self._root / path).resolve()
-        if self._root in file.parents and file.is_file():
-            return file
+        segments = path.split("/")
+        if ".." not in segments and "\0" not in path:
+            file = self._root
+            for segment in filter(None, segments):
+                file = file / segment
+            # A link in the directory must not lead out of it.
+            stays = self._inside_of is None or self._inside_of in file.resolve().parents
+            if stays and file.is_file():
+                return file
         return None if "." in path.rsplit("/", 1)[-1] else self._root / "index.html"
 
 
-def _content_type(file: Path) -> str:
-    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+def _content_type(name: str) -> str:
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return f"{kind}; charset=utf-8" if kind.startswith("text/") or kind in _TEXT else kind

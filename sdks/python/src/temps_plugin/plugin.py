@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from typing import Any, Callable, NoReturn, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TypeVar
 
 from . import handshake
-from .asgi import App
 from .context import Context
 from .events import Event, is_pattern, matches
-from .handshake import Launch
+from .handshake import Launch, Ready
 from .http import HttpError, Request
 from .log import log_to_stderr, logger
 from .manifest import PluginManifest
 from .server import EventHandler, Hook, Parts, RouteHandler, Server, end_on_signals
+
+if TYPE_CHECKING:
+    from .asgi import App
+    from .pages import Directory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,8 +44,9 @@ class Plugin:
         self._events: list[tuple[str, EventHandler]] = []
         self._routes: list[tuple[str, re.Pattern[str], RouteHandler]] = []
         self._on_start: list[Hook] = []
+        self._on_config: list[Hook] = []
         self._on_shutdown: list[Hook] = []
-        self._ui: Union[str, "os.PathLike[str]", None] = None
+        self._ui: Optional[Directory] = None
         self._app: Optional[App] = None
         self._openapi: Optional[dict[str, Any]] = None
 
@@ -111,8 +114,11 @@ class Plugin:
         """Hands everything that no route of :meth:`route` answers to an ASGI application, unchanged."""
         self._app = app
 
-    def ui(self, directory: Union[str, "os.PathLike[str]"]) -> None:
-        """Serves a built page from a directory below ``/ui/``."""
+    def ui(self, directory: Directory) -> None:
+        """Serves a built page from a directory below ``/ui/``.
+
+        For one that is inside of the plugin's one file, :func:`importlib.resources.files` gives the directory.
+        """
         self._ui = directory
 
     def openapi(self, document: dict[str, Any]) -> None:
@@ -124,6 +130,14 @@ class Plugin:
     def on_start(self, hook: F) -> F:
         """Runs ``hook(ctx)`` before the first route or event; when it raises, the plugin ends and is tried again later."""
         self._on_start.append(hook)
+        return hook
+
+    def on_config(self, hook: F) -> F:
+        """Runs ``hook(ctx)`` after the operator changed the settings; ``ctx.config`` has the new ones.
+
+        Changes that come fast are told once. It does not run for the configuration that the start hook finds.
+        """
+        self._on_config.append(hook)
         return hook
 
     def on_shutdown(self, hook: F) -> F:
@@ -142,11 +156,13 @@ class Plugin:
         except Exception as error:
             logger.error("the plugin cannot start: %s", error, exc_info=error)
             sys.exit(1)
-        handshake.emit_ready(has_ui=self._ui is not None, openapi=self._openapi)
+        end_on_signals(server)
+        ready = self.ready(server)
+        handshake.emit_ready(ready.has_ui, ready.openapi, ready.features)
         sys.exit(server.wait())
 
     def start(self, launch: Launch) -> Server:
-        """Serves the socket and returns; for tests and for those who do the handshake themselves."""
+        """Serves the socket and returns; for tests, and for those who do the handshake themselves. No signal ends it."""
         parts = Parts(
             self.manifest.name,
             self.manifest.health_path,
@@ -154,14 +170,19 @@ class Plugin:
             route=self._route,
             app=self._app,
             on_start=self._on_start,
+            on_config=self._on_config,
             on_shutdown=self._on_shutdown,
+            declares_config=self.manifest.config is not None,
             ui=self._ui,
             open_routes=self.open_routes,
         )
         self._server = Server(parts, launch)
         self._server.start()
-        end_on_signals(self._server)
         return self._server
+
+    def ready(self, server: Server) -> Ready:
+        """What the ready line says."""
+        return Ready(has_ui=self._ui is not None, openapi=self._openapi, features=server.features)
 
     async def _route(self, ctx: Context, request: Request) -> Any:
         allowed: set[str] = set()

@@ -13,13 +13,11 @@ import os
 import signal
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Awaitable, Callable, Optional, Sequence, Union
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Optional, Sequence, Union
 
 from . import handshake
 from ._rules import WireError
-from .asgi import App, AsgiApp
 from .channel import Channel, ChannelError, ack_frame
 from .context import Context
 from .events import MAX_EVENT_BYTES, Event
@@ -27,11 +25,16 @@ from .handshake import Launch
 from .http import MAX_HEAD, HttpError, HttpServer, Request, Response, Upgrade
 from .line import EventQueue
 from .log import log_to_stderr, logger
-from .pages import Pages
-from .platform import Platform
+
+if TYPE_CHECKING:
+    from .asgi import App, AsgiApp
+    from .pages import Directory, Pages
 
 #: How long the start hook may take, in seconds.
 START_TIMEOUT = 60.0
+
+#: How long the host may take to send the configuration that the manifest declares, in seconds. It comes with the channel.
+CONFIG_TIMEOUT = 30.0
 
 #: How long the whole ending may take, in seconds. Hosts kill after 10 s.
 END_TIMEOUT = 8.0
@@ -68,17 +71,22 @@ class Parts:
         app: Optional[App] = None,
         on_start: Sequence[Hook] = (),
         on_shutdown: Sequence[Hook] = (),
-        ui: Union[str, "os.PathLike[str]", None] = None,
+        on_config: Sequence[Hook] = (),
+        declares_config: bool = False,
+        ui: Optional[Directory] = None,
         open_routes: bool = False,
     ) -> None:
         self.name = name
         self.health_path = health_path
         self.on_event = on_event
         self.route = route
-        self.app = None if app is None else AsgiApp(app)
+        self.app = None if app is None else _asgi_app(app)
         self.on_start = on_start
         self.on_shutdown = on_shutdown
-        self.pages = None if ui is None else Pages(Path(ui))
+        self.on_config = on_config
+        #: Whether the manifest declares settings, so that the start waits for them where the host sends any.
+        self.declares_config = declares_config
+        self.pages = None if ui is None else _pages(ui)
         #: Every request that reaches the socket reaches the routes. For hosts that do not send the secret.
         self.open_routes = open_routes
 
@@ -89,11 +97,13 @@ class Server:
     def __init__(self, parts: Parts, launch: Launch) -> None:
         self.parts = parts
         self.launch = launch
-        self.features = tuple(word for word in ("ack", "reconnect") if word in launch.host_features)
+        self.features = tuple(word for word in handshake.FEATURES if word in launch.host_features)
         self._bound = threading.Event()
         self._ended = threading.Event()
         self._failure: Optional[BaseException] = None
         self._started_serving = False
+        #: Done once the start hooks have ended, with what made the start fail.
+        self.start_outcome: Future[None] = Future()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stopping: Optional[asyncio.Event] = None
         self._background: set["asyncio.Future[None]"] = set()
@@ -106,7 +116,6 @@ class Server:
 
         :raises OSError: when the socket cannot be bound.
         """
-        handshake.remember_features(self.features)
         thread = threading.Thread(target=self._run, name="temps-plugin")
         thread.start()
         self._bound.wait()
@@ -140,6 +149,8 @@ class Server:
             self._threads.shutdown(wait=False)
             self._event_thread.shutdown(wait=False)
             self._bound.set()
+            if not self.start_outcome.done():
+                self.start_outcome.set_exception(self._failure or RuntimeError("the plugin ended before it had started"))
             self._ended.set()
 
     async def _live(self) -> None:
@@ -147,7 +158,7 @@ class Server:
         self._started = asyncio.Event()
         self._queue = EventQueue(self._handle_event)
         self._channel = Channel(self._event_of_channel)
-        self.context = Context(self.parts.name, self.launch, Platform(self._channel), self._stopping)
+        self.context = Context(self.parts.name, self.launch, self._channel, self._stopping)
         http = HttpServer(self._answer)
         server = await _bind(self.launch.socket_path, http)
         self._started_serving = True
@@ -161,11 +172,13 @@ class Server:
             if starting.done() and not stopping.done() and not parent.done():
                 starting.result()
                 self._started.set()
+                self.start_outcome.set_result(None)
+                self._spawn(self._follow_config())
                 await asyncio.wait({stopping, parent}, return_when=asyncio.FIRST_COMPLETED)
             logger.info("ending: %s", "the host has died" if parent.done() else "it was told to")
         except Exception as error:
             self._failure = error
-            logger.error("the start hook failed: %s", error, exc_info=error)
+            logger.error("the plugin did not start: %s", error, exc_info=error)
         finally:
             for task in (starting, parent, stopping):
                 task.cancel()
@@ -180,11 +193,25 @@ class Server:
     async def _start_hooks(self) -> None:
         async def all_hooks() -> None:
             if self.parts.app is not None:
-                await self.parts.app.start()
+                await self.parts.app.start(self.context)
             for hook in self.parts.on_start:
                 await self._call(self._threads, hook, self.context)
 
-        await asyncio.wait_for(all_hooks(), START_TIMEOUT)
+        settings = self._channel.settings
+        if self.parts.declares_config and "config" in self.features:
+            await _in_time(settings.changed(), CONFIG_TIMEOUT, "the host sent no configuration within")
+        settings.mark_unchanged()
+        await _in_time(all_hooks(), START_TIMEOUT, "the start hook took longer than")
+
+    async def _follow_config(self) -> None:
+        """Runs the hooks after each change of the configuration, until the plugin ends."""
+        while not self.context.is_stopping:
+            await self._channel.settings.changed()
+            for hook in self.parts.on_config:
+                try:
+                    await self._call(self._threads, hook, self.context)
+                except Exception as error:
+                    logger.error("the hook for a changed configuration failed: %s", error, exc_info=error)
 
     async def _end(self, http: HttpServer, work: "asyncio.Task[None]") -> None:
         if self._started.is_set():
@@ -223,7 +250,7 @@ class Server:
             # The host sends the event again over the next channel.
             logger.debug("the event %s could not be confirmed: %s", event_id, error)
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -293,14 +320,17 @@ def run_server(
     app: Optional[App] = None,
     *,
     on_event: Optional[EventHandler] = None,
-    ui: Union[str, "os.PathLike[str]", None] = None,
+    on_start: Optional[Hook] = None,
+    on_config: Optional[Hook] = None,
+    on_shutdown: Optional[Hook] = None,
+    ui: Optional[Directory] = None,
     health_path: Optional[str] = None,
     launch: Optional[Launch] = None,
 ) -> Server:
     """Serves the plugin's socket and returns once it accepts connections; the process then lives until it is told to end.
 
-    ``app`` is an ASGI application for the plugin's own routes, ``on_event(context, event)`` takes its events, ``ui`` is a
-    directory with a page. Called between :func:`emit_manifest` and :func:`emit_ready`:
+    ``app`` is an ASGI application for the plugin's own routes, ``on_event(context, event)`` takes its events, the other hooks
+    are those of :class:`~temps_plugin.Plugin`, ``ui`` is a directory with a page. Called between :func:`emit_manifest` and :func:`emit_ready`:
 
     >>> emit_manifest(manifest)              # doctest: +SKIP
     >>> run_server(on_event=notify)          # doctest: +SKIP
@@ -310,11 +340,41 @@ def run_server(
     manifest = handshake.emitted_manifest()
     name = manifest.name if manifest is not None else "plugin"
     path = health_path or (manifest.health_path if manifest is not None else "/health")
-    parts = Parts(name, path, on_event=on_event, app=app, ui=ui)
+    parts = Parts(
+        name,
+        path,
+        on_event=on_event,
+        app=app,
+        on_start=_hooks(on_start),
+        on_config=_hooks(on_config),
+        on_shutdown=_hooks(on_shutdown),
+        declares_config=manifest is not None and manifest.config is not None,
+        ui=ui,
+    )
     server = Server(parts, launch or Launch.from_args_or_exit())
+    handshake.remember_features(server.features)
     server.start()
     end_on_signals(server)
     return server
+
+
+# Most plugins have neither of these two, and start quicker without them.
+
+
+def _asgi_app(app: App) -> AsgiApp:
+    from .asgi import AsgiApp
+
+    return AsgiApp(app)
+
+
+def _pages(ui: Directory) -> Pages:
+    from .pages import Pages
+
+    return Pages(ui)
+
+
+def _hooks(hook: Optional[Hook]) -> Sequence[Hook]:
+    return () if hook is None else (hook,)
 
 
 def end_on_signals(server: Server) -> None:
@@ -346,6 +406,13 @@ def to_response(answer: Any) -> Union[Response, Upgrade]:
 def _unauthorized() -> HttpError:
     detail = "the request does not carry the auth secret of this start of the plugin"
     return HttpError(401, detail, {"WWW-Authenticate": "Bearer"})
+
+
+async def _in_time(work: Coroutine[Any, Any, None], seconds: float, words: str) -> None:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except asyncio.TimeoutError:
+        raise RuntimeError(f"{words} {seconds:.0f} s") from None
 
 
 async def _bind(path: str, http: HttpServer) -> asyncio.AbstractServer:

@@ -1,4 +1,4 @@
-"""The server's side of a WebSocket (RFC 6455) over a pair of asyncio streams.
+"""A WebSocket (RFC 6455) over a pair of asyncio streams: the server's side, and the client's for tests.
 
 Text and binary messages, fragments, pings and the closing handshake; no extensions, because a Unix socket needs none.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import os
 import struct
 from typing import Optional, Union
 
@@ -36,11 +37,18 @@ class WebSocket:
     """One open connection. One task reads; any may write."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_message: int = 1024 * 1024
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        max_message: int = 1024 * 1024,
+        is_client: bool = False,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._max = max_message
+        # A client masks what it sends, a server must not.
+        self._is_client = is_client
+        self._pongs: list[asyncio.Future[None]] = []
         self._write_lock = asyncio.Lock()
         self._closed: Optional[WebSocketClosed] = None
 
@@ -74,7 +82,10 @@ class WebSocket:
                 size += len(payload)
                 if final:
                     return await self._message(kind, b"".join(parts))
-            elif opcode != _PONG:
+            elif opcode == _PONG:
+                if self._pongs:
+                    self._pongs.pop(0).set_result(None)
+            else:
                 await self._fail(1002, f"unknown opcode {opcode}")
 
     async def send(self, message: Union[str, bytes]) -> None:
@@ -87,6 +98,16 @@ class WebSocket:
         else:
             await self._write(_BINARY, message)
 
+    async def ping(self) -> None:
+        """Waits until the other side has read everything that was sent before. Somebody must be reading meanwhile.
+
+        :raises WebSocketClosed: when the connection has ended.
+        """
+        pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pongs.append(pong)
+        await self._write(_PING, b"")
+        await pong
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Says goodbye. The other side's goodbye is read by whoever reads."""
         if self._closed is None:
@@ -95,6 +116,11 @@ class WebSocket:
             except WebSocketClosed:
                 pass
             self._closed = self._closed or WebSocketClosed(code, reason)
+
+    def abort(self) -> None:
+        """Drops the connection without a goodbye."""
+        self._writer.transport.abort()
+        self._lost()
 
     async def _message(self, kind: int, data: bytes) -> Union[str, bytes]:
         if kind == _BINARY:
@@ -110,7 +136,7 @@ class WebSocket:
             head = await self._reader.readexactly(2)
             opcode, final = head[0] & 0x0F, bool(head[0] & 0x80)
             masked, size = bool(head[1] & 0x80), head[1] & 0x7F
-            if head[0] & 0x70 or not masked or (opcode >= 8 and (size > 125 or not final)):
+            if head[0] & 0x70 or masked == self._is_client or (opcode >= 8 and (size > 125 or not final)):
                 await self._fail(1002, "a frame that breaks the rules")
             if size == 126:
                 (size,) = struct.unpack("!H", await self._reader.readexactly(2))
@@ -118,30 +144,41 @@ class WebSocket:
                 (size,) = struct.unpack("!Q", await self._reader.readexactly(8))
             if opcode < 8 and size > room:
                 await self._fail(1009, f"a message has at most {self._max} bytes")
+            if not masked:
+                return opcode, final, await self._reader.readexactly(size)
             mask = await self._reader.readexactly(4)
-            return opcode, final, _unmask(await self._reader.readexactly(size), mask)
+            return opcode, final, _mask(await self._reader.readexactly(size), mask)
         except (asyncio.IncompleteReadError, OSError):
-            self._closed = self._closed or WebSocketClosed()
-            raise self._closed from None
+            raise self._lost() from None
 
     async def _write(self, opcode: int, payload: bytes) -> None:
         if self._closed is not None:
             raise self._closed
-        size = len(payload)
+        size, masked = len(payload), 0x80 if self._is_client else 0
         if size < 126:
-            head = struct.pack("!BB", 0x80 | opcode, size)
+            head = struct.pack("!BB", 0x80 | opcode, masked | size)
         elif size < 65536:
-            head = struct.pack("!BBH", 0x80 | opcode, 126, size)
+            head = struct.pack("!BBH", 0x80 | opcode, masked | 126, size)
         else:
-            head = struct.pack("!BBQ", 0x80 | opcode, 127, size)
+            head = struct.pack("!BBQ", 0x80 | opcode, masked | 127, size)
+        if masked:
+            mask = os.urandom(4)
+            head, payload = head + mask, _mask(payload, mask)
         try:
             async with self._write_lock:
                 self._writer.write(head + payload)
                 await asyncio.wait_for(self._writer.drain(), WRITE_TIMEOUT)
         except (OSError, asyncio.TimeoutError):
-            self._closed = self._closed or WebSocketClosed()
             self._writer.transport.abort()
-            raise self._closed from None
+            raise self._lost() from None
+
+    def _lost(self) -> WebSocketClosed:
+        self._closed = self._closed or WebSocketClosed()
+        for pong in self._pongs:
+            if not pong.done():
+                pong.set_exception(self._closed)
+        self._pongs.clear()
+        return self._closed
 
     async def _answer_close(self, payload: bytes) -> None:
         if self._closed is None:
@@ -155,7 +192,7 @@ class WebSocket:
         raise self._closed or WebSocketClosed(code, reason)
 
 
-def _unmask(data: bytes, mask: bytes) -> bytes:
+def _mask(data: bytes, mask: bytes) -> bytes:
     # One operation on two large numbers is two orders of magnitude quicker than a loop over bytes.
     size = len(data)
     if not size:

@@ -194,6 +194,8 @@ fn snapshot(name: &str) -> PluginSnapshot {
         containment: None,
         running_since: None,
         usage: None,
+        layers: None,
+        confined: None,
         next_start_at: None,
         starts: 0,
         crashes: 0,

@@ -20,6 +20,11 @@ impl Actor {
         let input = match what {
             Progress::Spawned(process) => self.spawned(start, process),
             Progress::SpawnFailed(why) => Input::SpawnFailed(start, why),
+            Progress::Refused(why) => self.not_started(start, why),
+            Progress::Confined(layers) => {
+                self.edit(|current| current.layers = Some(layers));
+                return;
+            }
             Progress::ManifestRead => Input::ManifestRead(start),
             Progress::ManifestDiffers(what) => self.differs(start, &what),
             Progress::Ready(ready) => {
@@ -70,9 +75,12 @@ impl Actor {
             "start": start,
             "pid": process.pid(),
             "containment": process.containment().as_str(),
+            "user": process.confined().user(),
             "hash": self.version.as_ref().map(|version| version.artifact.hash.as_str()),
         });
         self.audit("plugin.started", "host", detail);
+        // Whatever kept it from starting before does not any more.
+        self.not_started = None;
         self.edit(|current| current.process = Some(process));
         Input::Spawned(start)
     }
@@ -86,6 +94,14 @@ impl Actor {
         self.log.say("error", why.clone());
         self.note = Some(why);
         Input::ManifestDiffers(start)
+    }
+
+    /// It may not run on this machine as it is set; the version stays, and a start tries again.
+    fn not_started(&mut self, start: Start, why: String) -> Input {
+        self.audit("plugin.refused", "host", json!({"start": start, "reason": why}));
+        self.log.say("error", why.clone());
+        self.not_started = Some(why);
+        Input::SpawnRefused(start)
     }
 
     fn channel_lost(&mut self, start: Start, how: String) -> Input {

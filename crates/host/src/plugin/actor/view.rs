@@ -52,6 +52,8 @@ impl Actor {
             containment: process.map(|process| process.containment().as_str()),
             running_since: current.and_then(|current| current.running_since),
             usage: running.and_then(|current| current.usage.clone()),
+            layers: current.and_then(|current| current.layers.clone()),
+            confined: process.map(|process| Arc::clone(process.confined())),
             next_start_at: self.next_start_at(),
             starts: self.life.starts,
             crashes: self.crashes,
@@ -96,6 +98,9 @@ impl Actor {
             let what: Vec<String> = missing.iter().map(ToString::to_string).collect();
             let (name, what) = (&self.name, what.join(", "));
             return Some(format!("{begin} asks for {what}; `temps plugin grant {name}` allows it"));
+        }
+        if state == PluginState::Refused && self.not_started.is_some() {
+            return self.not_started.clone();
         }
         if self.note.is_some() {
             return self.note.clone();
@@ -153,6 +158,8 @@ impl PluginSnapshot {
             containment: None,
             running_since: None,
             usage: None,
+            layers: None,
+            confined: None,
             next_start_at: None,
             starts: 0,
             crashes: 0,

@@ -1,6 +1,7 @@
 //! Watching over a started plugin: the task that forwards signals, sees the end, and makes sure that nothing is left.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -9,6 +10,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+use super::Confined;
 
 /// How long a launcher has to end everything after its lifeline was cut, before the host does it itself.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
@@ -42,6 +45,9 @@ impl ExitReport {
     pub fn describe(&self) -> String {
         match (self.code, self.signal) {
             _ if self.killed_by_host => "was ended by the host".to_owned(),
+            (None, _) if self.out_of_memory == Some(true) => {
+                "was killed by the kernel because it had used up its memory_max".to_owned()
+            }
             (Some(code), _) => format!("exited with status {code}"),
             (None, Some(signal)) => format!("was killed by signal {signal}"),
             (None, None) => "ended together with its launcher".to_owned(),
@@ -80,6 +86,7 @@ pub(super) struct Watched {
     pub(super) control: AsyncFd<Control>,
     pub(super) signals: mpsc::Receiver<i32>,
     pub(super) lifeline: CancellationToken,
+    pub(super) confined: Arc<Confined>,
 }
 
 impl Watched {
@@ -88,9 +95,15 @@ impl Watched {
         let reported = self.until_exit().await;
         let killed_by_host = self.lifeline.is_cancelled();
         let without_report = ExitReport { code: None, signal: None, out_of_memory: None, killed_by_host };
-        told.send_modify(|end| end.exit = Some(reported.unwrap_or(without_report)));
+        let exit = reported.unwrap_or(without_report);
+        // Where the whole group is ended for want of memory, the launcher goes with it and reports nothing.
+        let out_of_memory = self.confined.ran_out_of_memory();
+        told.send_modify(|end| end.exit = Some(ExitReport { out_of_memory, ..exit }));
         let lost = reported.is_none() && !killed_by_host;
+        let confined = Arc::clone(&self.confined);
         self.end_everything(lost).await;
+        // Failing means that the runtime ends, and then the group's owner ends it.
+        let _ = tokio::task::spawn_blocking(move || confined.end()).await;
         told.send_modify(|end| end.gone = true);
     }
 

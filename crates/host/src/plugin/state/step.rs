@@ -124,7 +124,10 @@ impl Turn<'_> {
             (Input::SpawnFailed(start, why), Stage::Spawning { .. }) => {
                 self.crashed(start, Duration::ZERO, Some(why), PluginState::Starting);
             }
-            (Input::SpawnFailed(start, _), Stage::Unwanted { then, .. }) => {
+            (Input::SpawnRefused(start), Stage::Spawning { .. }) => {
+                self.left(start, Duration::ZERO, Then::Rest(Rest::Refused));
+            }
+            (Input::SpawnFailed(start, _) | Input::SpawnRefused(start), Stage::Unwanted { then, .. }) => {
                 self.left(start, Duration::ZERO, then);
             }
             (Input::ManifestRead(_), Stage::AwaitingManifest { start }) => {

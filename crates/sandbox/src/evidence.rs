@@ -1,0 +1,337 @@
+//! Evidence: what the kernel says of the running program, layer by layer. That a call was made proves nothing and is not asked.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decide::{Decided, Decision};
+use crate::layers::{Layer, Policy};
+use crate::limits::Group;
+use crate::plan::{Access, ProcessLimits, Step};
+
+/// How a layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// In force, as the evidence shows.
+    InForce,
+    /// A part or something weaker is in force.
+    Partial,
+    /// Wanted, and not in force.
+    NotInForce,
+    /// Not wanted.
+    Off,
+    /// It cannot be read, for example because the program has ended.
+    Unknown,
+}
+
+/// What is known of one layer of a running program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerReport {
+    /// The layer.
+    pub layer: Layer,
+    /// What was wanted.
+    pub policy: Policy,
+    /// How it is.
+    pub state: State,
+    /// What brings it about.
+    pub mechanism: Option<String>,
+    /// What was read back, or why there is nothing.
+    pub evidence: String,
+}
+
+/// What a launcher said of a step; the kernel tells nobody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// Name of the step.
+    pub step: String,
+    /// Whether all that the step wanted is in force.
+    pub whole: bool,
+    /// What the kernel enforces.
+    pub words: String,
+}
+
+impl State {
+    /// Words for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::InForce => "in force",
+            State::Partial => "partial",
+            State::NotInForce => "NOT in force",
+            State::Off => "off",
+            State::Unknown => "unknown",
+        }
+    }
+}
+
+/// What was read: whether it is as wanted, and the words for it. `None` when it cannot be read.
+type Reading = Option<(bool, String)>;
+
+/// Reads back every layer of a running program. `pid` is the program's number as this process sees it.
+#[must_use]
+pub fn verify(
+    decision: &Decision,
+    pid: Option<u32>,
+    remarks: &[Remark],
+    group: Option<&Group>,
+) -> Vec<LayerReport> {
+    let process = pid.and_then(Seen::of);
+    let reader = Reader { decision, process: process.as_ref(), remarks, group };
+    decision.layers.iter().map(|decided| reader.report(decided)).collect()
+}
+
+/// The files of `/proc` that show a process.
+struct Seen {
+    pid: u32,
+    status: BTreeMap<String, String>,
+}
+
+struct Reader<'a> {
+    decision: &'a Decision,
+    process: Option<&'a Seen>,
+    remarks: &'a [Remark],
+    group: Option<&'a Group>,
+}
+
+impl Reader<'_> {
+    fn report(&self, decided: &Decided) -> LayerReport {
+        let Decided { layer, policy, mechanism, missing } = decided.clone();
+        let (state, evidence) = match (policy, &missing) {
+            (Policy::Off, _) => (State::Off, off(layer).to_owned()),
+            // Something weaker may be there in its place; it is not taken for the layer.
+            (_, Some(why)) if mechanism.is_none() => (State::NotInForce, why.clone()),
+            (_, missing) => match self.read(layer, missing.is_some()) {
+                None => (State::Unknown, "the program cannot be looked at (it may have ended)".to_owned()),
+                Some((true, found)) => match missing {
+                    None => (State::InForce, found),
+                    Some(why) => (State::Partial, format!("{found}; {why}")),
+                },
+                Some((false, found)) => (State::NotInForce, found),
+            },
+        };
+        LayerReport { layer, policy, state, mechanism, evidence }
+    }
+
+    fn read(&self, layer: Layer, weaker: bool) -> Reading {
+        match layer {
+            Layer::Processes if weaker => Some((true, "the launcher adopts orphans".into())),
+            Layer::Processes => self.process?.namespace("pid"),
+            Layer::User => self.user(),
+            Layer::Privileges => self.process?.privileges(),
+            Layer::Files => self.files(),
+            Layer::ProcessView => self.process?.own_proc(),
+            Layer::Network if weaker => self.process?.filter(),
+            Layer::Network => self.process?.namespace("net"),
+            Layer::Ipc => self.process?.namespace("ipc"),
+            Layer::Hostname => self.process?.namespace("uts"),
+            Layer::GroupView => self.process?.namespace("cgroup"),
+            Layer::SystemCalls => self.process?.filter(),
+            Layer::Landlock => self.landlock(),
+            Layer::Memory => self.limit(layer, self.decision.group.memory, "Max data size", |l| l.memory),
+            Layer::Cpu => self.limit(layer, self.cpu_quota(), "", |_| None),
+            Layer::Tasks => {
+                let wanted = self.decision.group.tasks.map(|tasks| tasks + crate::LAUNCHER_TASKS);
+                self.limit(layer, wanted, "Max processes", |l| l.tasks)
+            }
+            Layer::OpenFiles => self.process_limit("Max open files", |l| l.open_files),
+            Layer::FileSize => self.process_limit("Max file size", |l| l.file_size),
+        }
+    }
+
+    fn cpu_quota(&self) -> Option<u64> {
+        self.decision.group.cpu.map(|percent| u64::from(percent) * crate::limits::PERIOD_US / 100)
+    }
+
+    fn user(&self) -> Reading {
+        let wanted = self.decision.steps.iter().find_map(|step| match step {
+            Step::BecomeUser { uid, gid } => Some((*uid, *gid)),
+            _ => None,
+        })?;
+        let seen = self.process?;
+        let (uids, gids, groups) = (seen.status("Uid")?, seen.status("Gid")?, seen.status("Groups")?);
+        let all = |text: &str, id: u32| text.split_whitespace().all(|n| n == id.to_string());
+        let good = all(uids, wanted.0) && all(gids, wanted.1) && groups.trim().is_empty();
+        Some((good, format!("Uid: {}; Gid: {}; Groups: {}", spaced(uids), spaced(gids), or_none(groups))))
+    }
+
+    /// The root is an empty file system of its own, and each mount has the flags that it should have.
+    fn files(&self) -> Reading {
+        let seen = self.process?;
+        let (own, namespace) = seen.namespace("mnt")?;
+        let root = self.decision.steps.iter().find_map(|step| match step {
+            Step::Root(root) => Some(root),
+            _ => None,
+        })?;
+        let mounts = seen.mounts()?;
+        let flags_of = |path: &str| mounts.iter().rev().find(|mount| mount.path == path);
+        let slash = flags_of("/")?;
+        let mut wrong = Vec::new();
+        if slash.kind != "tmpfs" || !slash.has("ro") {
+            wrong.push(format!("the root is {} ({})", slash.kind, slash.flags));
+        }
+        for mount in &root.mounts {
+            let path = mount.path.display().to_string();
+            let wanted: &[&str] = match mount.access {
+                Access::Program => &["ro", "nosuid", "nodev"],
+                Access::Data => &["rw", "nosuid", "nodev", "noexec"],
+            };
+            match flags_of(&path) {
+                Some(found) if wanted.iter().all(|flag| found.has(flag)) => {}
+                Some(found) => wrong.push(format!("{path} is mounted {}", found.flags)),
+                None => wrong.push(format!("{path} is not mounted")),
+            }
+        }
+        if !wrong.is_empty() {
+            return Some((false, wrong.join("; ")));
+        }
+        Some((own, format!("{namespace}; / is a read-only tmpfs; {} mounts have their flags", mounts.len())))
+    }
+
+    /// The kernel shows nobody which rules are in force; the launcher's word from right before the execution is all there is.
+    fn landlock(&self) -> Reading {
+        let remark = self.remarks.iter().find(|remark| remark.step == "landlock")?;
+        Some((true, remark.words.clone()))
+    }
+
+    /// A limit that a group keeps, or in its place one for each process.
+    fn limit(
+        &self,
+        layer: Layer,
+        by_group: Option<u64>,
+        name: &str,
+        of: impl Fn(&ProcessLimits) -> Option<u64>,
+    ) -> Reading {
+        let Some(wanted) = by_group else { return self.process_limit(name, of) };
+        let (group, seen) = (self.group?, self.process?);
+        let (file, content) = group.limit(layer)?;
+        let first = content.split_whitespace().next().unwrap_or_default();
+        // The kernel keeps memory in whole pages.
+        let same = first.parse::<u64>().is_ok_and(|found| found <= wanted && found + PAGE > wanted);
+        if !group.contains(seen.pid) {
+            return Some((false, "the program is not in its group".into()));
+        }
+        let later =
+            if layer == Layer::Cpu && !same { " (the quota begins once the program is ready)" } else { "" };
+        Some((same, format!("{file}: {content}{later}, the program is in the group")))
+    }
+
+    fn process_limit(&self, name: &str, of: impl Fn(&ProcessLimits) -> Option<u64>) -> Reading {
+        let wanted = self.decision.steps.iter().find_map(|step| match step {
+            Step::ProcessLimits(limits) => of(limits),
+            _ => None,
+        })?;
+        let found = self.process?.hard_limit(name)?;
+        // The host's own limit may be lower; it is not raised.
+        let good = found.parse::<u64>().is_ok_and(|found| found <= wanted);
+        Some((good, format!("{name}: {found}")))
+    }
+}
+
+/// Largest page that kernels use, in bytes.
+const PAGE: u64 = 64 << 10;
+
+/// What it means that a layer is off.
+fn off(layer: Layer) -> &'static str {
+    match layer {
+        Layer::Network => {
+            "not wanted: the program uses the machine's network and reaches what the machine reaches"
+        }
+        _ => "not wanted",
+    }
+}
+
+struct MountSeen {
+    path: String,
+    flags: String,
+    kind: String,
+}
+
+impl MountSeen {
+    fn has(&self, flag: &str) -> bool {
+        self.flags.split(',').any(|one| one == flag)
+    }
+}
+
+impl Seen {
+    fn of(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let status = text.lines().filter_map(|line| line.split_once(':'));
+        Some(Self { pid, status: status.map(|(k, v)| (k.to_owned(), v.trim().to_owned())).collect() })
+    }
+
+    fn status(&self, name: &str) -> Option<&str> {
+        self.status.get(name).map(String::as_str)
+    }
+
+    /// Whether the program is in another namespace than this process.
+    fn namespace(&self, kind: &str) -> Reading {
+        let theirs = fs::read_link(format!("/proc/{}/ns/{kind}", self.pid)).ok()?;
+        let ours = fs::read_link(format!("/proc/self/ns/{kind}")).ok()?;
+        Some((theirs != ours, format!("{}, the host's is {}", theirs.display(), ours.display())))
+    }
+
+    fn privileges(&self) -> Reading {
+        let sets = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
+        let values: Vec<(&str, &str)> =
+            sets.iter().filter_map(|set| self.status(set).map(|value| (*set, value))).collect();
+        let kept: Vec<String> = values
+            .iter()
+            .filter(|(_, value)| value.bytes().any(|digit| digit != b'0'))
+            .map(|(set, value)| format!("{set}: {value}"))
+            .collect();
+        let none = self.status("NoNewPrivs")?;
+        // Where the bounding set cannot be emptied, no new privileges keeps anything from coming back.
+        let good = none == "1" && values.len() >= 4 && kept.iter().all(|set| set.starts_with("CapBnd"));
+        let capabilities =
+            if kept.is_empty() { "all capability sets are empty".into() } else { kept.join(", ") };
+        Some((good, format!("NoNewPrivs: {none}; {capabilities}")))
+    }
+
+    fn filter(&self) -> Reading {
+        let mode = self.status("Seccomp")?;
+        let filters = self.status("Seccomp_filters").unwrap_or("?");
+        Some((mode == "2", format!("Seccomp: {mode}; Seccomp_filters: {filters}")))
+    }
+
+    fn own_proc(&self) -> Reading {
+        let mounts = self.mounts()?;
+        let proc = mounts.iter().rev().find(|mount| mount.path == "/proc")?;
+        let (own, namespace) = self.namespace("pid")?;
+        let shown = fs::read_link(format!("/proc/{}/root/proc/self", self.pid));
+        // A /proc of another namespace does not know the one who asks, and so has no answer for this process.
+        let good = proc.kind == "proc" && own && shown.is_err();
+        Some((good, format!("{} on /proc; {namespace}", proc.kind)))
+    }
+
+    fn hard_limit(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(format!("/proc/{}/limits", self.pid)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().nth(1).map(str::to_owned)
+    }
+
+    fn mounts(&self) -> Option<Vec<MountSeen>> {
+        let text = fs::read_to_string(format!("/proc/{}/mountinfo", self.pid)).ok()?;
+        let mounts = text.lines().filter_map(|line| {
+            let (front, back) = line.split_once(" - ")?;
+            let front: Vec<&str> = front.split(' ').collect();
+            let kind = back.split(' ').next()?.to_owned();
+            Some(MountSeen { path: unescaped(front.get(4)?), flags: (*front.get(5)?).to_owned(), kind })
+        });
+        Some(mounts.collect())
+    }
+}
+
+/// The kernel writes spaces and the like in paths as octal numbers.
+fn unescaped(path: &str) -> String {
+    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+fn spaced(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn or_none(text: &str) -> &str {
+    if text.trim().is_empty() { "none" } else { text }
+}

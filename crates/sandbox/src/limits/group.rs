@@ -1,0 +1,217 @@
+//! The group of one program, in every hierarchy that the host has a place in.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use super::groups::{Groups, GroupsError};
+
+/// The span over which the quota of processor time is counted, in microseconds; the kernel's own default.
+pub(crate) const PERIOD_US: u64 = 100_000;
+
+/// Rounds of killing what is in a group before it is left to the next sweep, and the pause between them. A killed process
+/// needs a moment to go; one that waits for a disk may need longer than anybody wants to wait.
+const END_ROUNDS: u32 = 200;
+const END_PAUSE: Duration = Duration::from_millis(5);
+
+/// The group of one program. Dropping it ends whatever is still in it and removes it.
+#[derive(Debug)]
+pub struct Group {
+    places: Vec<Place>,
+    _groups: Groups,
+}
+
+/// A group in one hierarchy.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) unified: bool,
+    pub(super) controllers: Vec<String>,
+    pub(super) path: PathBuf,
+}
+
+/// What a program uses. What this machine does not measure is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Memory of all its processes, in bytes, its temporary files among them.
+    pub memory: Option<u64>,
+    /// Processor time since its start, in microseconds.
+    pub cpu_us: Option<u64>,
+    /// Processes and threads, the launcher's few among them.
+    pub tasks: Option<u64>,
+    /// How often it was held back because it had used up its processor time.
+    pub throttled: Option<u64>,
+}
+
+impl Group {
+    pub(super) fn new(groups: Groups) -> Self {
+        Self { places: Vec::new(), _groups: groups }
+    }
+
+    pub(super) fn add(&mut self, place: Place) {
+        self.places.push(place);
+    }
+
+    /// The directories that the launcher joins.
+    #[must_use]
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.places.iter().map(|place| place.path.clone()).collect()
+    }
+
+    /// Restricts processor time, in percent of one processor. Without effect where no group can.
+    ///
+    /// # Errors
+    /// [`GroupsError`] with the file that could not be written.
+    pub fn apply_cpu_quota(&self, percent: u32) -> Result<(), GroupsError> {
+        let Some(place) = self.place("cpu") else { return Ok(()) };
+        let quota = u64::from(percent) * PERIOD_US / 100;
+        if place.unified {
+            return write(&place.path.join("cpu.max"), &format!("{quota} {PERIOD_US}"));
+        }
+        write(&place.path.join("cpu.cfs_period_us"), &PERIOD_US.to_string())?;
+        write(&place.path.join("cpu.cfs_quota_us"), &quota.to_string())
+    }
+
+    /// What the program uses now.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let memory = self.place("memory").and_then(|place| {
+            number(&place.path.join(if place.unified { "memory.current" } else { "memory.usage_in_bytes" }))
+        });
+        let tasks = self.place("pids").and_then(|place| number(&place.path.join("pids.current")));
+        let throttled =
+            self.place("cpu").and_then(|place| field(&place.path.join("cpu.stat"), "nr_throttled"));
+        Usage { memory, cpu_us: self.cpu_us(), tasks, throttled }
+    }
+
+    /// How often the kernel ended a process of the group for want of memory; `None` where no group watches over memory.
+    ///
+    /// Version 1 counts failed charges in another file, and that one stays 0 when memory and swap have the same limit.
+    #[must_use]
+    pub fn out_of_memory_kills(&self) -> Option<u64> {
+        let place = self.place("memory")?;
+        let file = if place.unified { "memory.events" } else { "memory.oom_control" };
+        field(&place.path.join(file), "oom_kill")
+    }
+
+    /// The file of a limit and what it says now; `None` where no group has it.
+    #[must_use]
+    pub fn limit(&self, layer: crate::Layer) -> Option<(&'static str, String)> {
+        let (controller, v2, v1) = match layer {
+            crate::Layer::Memory => ("memory", "memory.max", "memory.limit_in_bytes"),
+            crate::Layer::Cpu => ("cpu", "cpu.max", "cpu.cfs_quota_us"),
+            crate::Layer::Tasks => ("pids", "pids.max", "pids.max"),
+            _ => return None,
+        };
+        let place = self.place(controller)?;
+        let file = if place.unified { v2 } else { v1 };
+        let content = std::fs::read_to_string(place.path.join(file)).ok()?;
+        Some((file, content.trim().to_owned()))
+    }
+
+    /// Whether this process is in the group, in every hierarchy.
+    #[must_use]
+    pub fn contains(&self, pid: u32) -> bool {
+        let pid = pid.to_string();
+        self.places.iter().all(|place| {
+            std::fs::read_to_string(place.path.join("cgroup.procs"))
+                .is_ok_and(|all| all.lines().any(|line| line == pid))
+        })
+    }
+
+    /// Sends SIGKILL to everything in the group, once.
+    pub fn kill(&self) {
+        for place in &self.places {
+            kill(&place.path);
+        }
+    }
+
+    /// Ends everything in the group and removes it. Blocks for a second at most; what cannot be ended then stays for the next
+    /// sweep.
+    pub fn end(&self) {
+        for place in &self.places {
+            end(&place.path);
+        }
+    }
+
+    pub(super) fn set(&self, controller: &str, v2: &str, v1: &str, value: u64) -> Result<(), GroupsError> {
+        let Some(place) = self.place(controller) else { return Ok(()) };
+        write(&place.path.join(if place.unified { v2 } else { v1 }), &value.to_string())
+    }
+
+    /// Memory that was moved to disk is memory as well. Kernels without swap accounting lack these files.
+    pub(super) fn without_swap(&self, memory_max: u64) -> Result<(), GroupsError> {
+        let Some(place) = self.place("memory") else { return Ok(()) };
+        let (file, value) =
+            if place.unified { ("memory.swap.max", 0) } else { ("memory.memsw.limit_in_bytes", memory_max) };
+        if place.path.join(file).exists() {
+            write(&place.path.join(file), &value.to_string())?;
+        }
+        // A program that lost one of its processes is in no known state, so all of them go.
+        if place.unified && place.path.join("memory.oom.group").exists() {
+            write(&place.path.join("memory.oom.group"), "1")?;
+        }
+        Ok(())
+    }
+
+    fn cpu_us(&self) -> Option<u64> {
+        self.places.iter().find_map(|place| {
+            if place.unified {
+                return field(&place.path.join("cpu.stat"), "usage_usec");
+            }
+            number(&place.path.join("cpuacct.usage")).map(|nanoseconds| nanoseconds / 1000)
+        })
+    }
+
+    fn place(&self, controller: &str) -> Option<&Place> {
+        self.places.iter().find(|place| place.controllers.iter().any(|c| c == controller))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Ends everything in a group and removes it. What cannot be ended in a second stays for the next sweep.
+pub(super) fn end(path: &Path) {
+    for _ in 0..END_ROUNDS {
+        match std::fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+            _ => return,
+        }
+        kill(path);
+        std::thread::sleep(END_PAUSE);
+    }
+}
+
+/// The kernel's own way where there is one; a process that forks cannot get away from it. Elsewhere one by one, and the
+/// caller does it again until the group is empty.
+fn kill(path: &Path) {
+    if std::fs::write(path.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    let Ok(all) = std::fs::read_to_string(path.join("cgroup.procs")) else { return };
+    for pid in all.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), GroupsError> {
+    // Files of groups are there or not; one that is not must not be made.
+    let opened = std::fs::OpenOptions::new().write(true).open(path);
+    let written = opened.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+    written.map_err(|source| GroupsError { path: path.to_owned(), source })
+}
+
+fn number(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn field(path: &Path, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
