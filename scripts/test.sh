@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-STAGES=(fmt clippy build rust python browser doc)
+STAGES=(fmt clippy build rust python node browser doc)
 LOGS=target/test-logs
 mkdir -p "$LOGS"
 rm -f "$LOGS"/*
@@ -39,6 +39,12 @@ stage_python() {
     echo "--- $folder"
     (cd "$folder" && PYTHONPATH=$sdk "$python" -W error -m unittest discover -v)
   done
+}
+
+# Starts the programs that the build stage made.
+stage_node() {
+  [ -f sdks/node/package.json ] || { echo "no Node tests"; return 0; }
+  (cd sdks/node && npm test --silent)
 }
 
 stage_browser() {
