@@ -14,6 +14,7 @@ use temps_protocol::{PluginManifest, PluginName};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{broadcast, watch};
 
+use crate::artifacts::Artifact;
 use crate::configuration::{ConfigSchema, Injected};
 use crate::plugin::process::SpawnSpec;
 use crate::secrets::Secret;
@@ -35,8 +36,10 @@ pub struct Tap(Option<broadcast::Sender<Arc<Observed>>>);
 /// One step, as it was seen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
-    /// Name of the plugin.
+    /// Name of the plugin; of an inspection, the hash of what was inspected.
     pub plugin: String,
+    /// Whether it is of an inspection, whose only steps are lines of its output.
+    pub inspection: bool,
     /// When it was seen.
     pub at: DateTime<Utc>,
     /// The step as it stands in a transcript: an object with `from`, `kind`, and more.
@@ -67,9 +70,23 @@ impl Tap {
         let open = self.0.clone().map(|sender| Open {
             sender,
             plugin: plugin.to_string(),
+            inspection: false,
             secret: secret.clone(),
             schema: ConfigSchema::of(manifest).ok(),
             config: config.clone(),
+        });
+        PluginTap(open.map(Arc::new))
+    }
+
+    /// The tap of an inspection, which knows no name and gets no settings.
+    pub(crate) fn of_inspection(&self, artifact: &Artifact, secret: &Secret) -> PluginTap {
+        let open = self.0.clone().map(|sender| Open {
+            sender,
+            plugin: artifact.hash.clone(),
+            inspection: true,
+            secret: secret.clone(),
+            schema: None,
+            config: watch::channel(Injected::default()).1,
         });
         PluginTap(open.map(Arc::new))
     }
@@ -82,6 +99,7 @@ pub struct PluginTap(Option<Arc<Open>>);
 struct Open {
     sender: broadcast::Sender<Arc<Observed>>,
     plugin: String,
+    inspection: bool,
     secret: Secret,
     schema: Option<ConfigSchema>,
     config: watch::Receiver<Injected>,
@@ -179,7 +197,9 @@ impl PluginTap {
             }
         }
         // Without a watcher, which may have gone just now, nobody misses it.
-        let _ = open.sender.send(Arc::new(Observed { plugin: open.plugin.clone(), at: Utc::now(), step }));
+        let observed =
+            Observed { plugin: open.plugin.clone(), inspection: open.inspection, at: Utc::now(), step };
+        let _ = open.sender.send(Arc::new(observed));
     }
 }
 

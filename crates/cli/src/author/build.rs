@@ -95,7 +95,7 @@ pub(super) fn put_in_place(made: &Path, path: &Path, draft: &Path) -> io::Result
 }
 
 /// A host refuses what others may write, and some tools and umasks leave that.
-fn close_to_others(path: &Path) -> Result<(), Failure> {
+pub(super) fn close_to_others(path: &Path) -> Result<(), Failure> {
     let metadata = fs::symlink_metadata(path).map_err(|error| cannot(path, &error))?;
     if metadata.is_symlink() {
         return Ok(());

@@ -58,6 +58,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> 
     })?;
     let values = Values { name: name.as_str(), sdk: shown, ui: arguments.ui };
     let files = templates::files(arguments.lang, &values);
+    if files.iter().all(|(path, _)| path.starts_with("ui")) {
+        return Err(Failure::usage(format!("there is no template for {} yet", arguments.lang.word()))
+            .hint("`temps plugin build`, `check` and `dev` take a project that you make yourself"));
+    }
     make(&place, &files, arguments.lang, &sdk)?;
     let made = Made {
         directory: place,

@@ -25,10 +25,6 @@ pub(super) enum Language {
 }
 
 impl Language {
-    /// All of them.
-    #[cfg(test)]
-    pub(super) const ALL: [Self; 4] = [Self::Rust, Self::Python, Self::Node, Self::Go];
-
     /// The word for it on the command line.
     pub(super) fn word(self) -> &'static str {
         match self {
