@@ -252,7 +252,6 @@ mod tests {
         assert_eq!(with(r#","events":["*"]"#), ["events_too_wide"]);
         assert_eq!(with(r#","events":["a.*","a.b"]"#), ["events_twice"]);
         assert_eq!(with(r#","public_paths":["/hook"]"#), ["needs_grants"]);
-        assert_eq!(with(r#","requires_db":true"#), ["needs_grants"]);
         assert_eq!(
             codes(r#"{"name":"b","version":"1"}"#),
             [

@@ -287,12 +287,14 @@ impl Stage {
         self.tell(&Line::Traffic { plugin, step: observed.step.clone() })
     }
 
-    /// A health check, or the answer to one.
+    /// What the host asks by itself (for health, for a page), or the answer to it.
     fn is_routine(&mut self, observed: &Observed) -> bool {
         let manifest = self.seen.plugin.as_ref().and_then(|plugin| plugin.manifest.clone());
         let health = manifest.map_or_else(|| "/health".to_owned(), |manifest| manifest.health_path.clone());
         match observed.step["kind"].as_str() {
-            Some("http_request") if observed.step["path"] == health.as_str() => {
+            Some("http_request")
+                if observed.step["path"] == health.as_str() || observed.step["path"] == "/ui/" =>
+            {
                 self.hide_response = true;
                 true
             }
