@@ -96,7 +96,8 @@ async fn develop(
             },
             change = changes.next() => match change {
                 Change::World => stage.apply_world().await,
-                Change::Code => stage.build(),
+                // The world may have changed with it.
+                Change::Code => stage.apply_world().await.and_then(|()| stage.build()),
             },
             Some(key) = keys.recv() => stage.press(&key).await,
         };
