@@ -11,7 +11,7 @@ RUST_MINIMUM=1.95
 NODE_MINIMUM=20.19
 PYTHON_MINIMUM=3.9
 # Folders with an npm lock file, whose packages the tests need.
-NPM_FOLDERS=(tests/browser sdks/node)
+NPM_FOLDERS=(tests/browser sdks/node examples/deployment-board)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }

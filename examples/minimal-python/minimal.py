@@ -17,6 +17,8 @@ plugin = Plugin(
 async def remember(ctx, event):
     payload = event.payload()
     assert isinstance(payload, DeploymentSucceeded)
+    if event.project_id is None:
+        return  # Events of no project are allowed, and there is nothing to remember of them.
     project = await ctx.platform.get_project(event.project_id)
     await ctx.kv.put("last", {"name": project.name, "url": payload.url})
     ctx.logger.info("deployed", extra={"project": project.name})

@@ -21,6 +21,11 @@ class Minimal(unittest.IsolatedAsyncioTestCase):
                 await host.deliver("deployment.succeeded", project_id=7, data={"deployment_id": 1})
             self.assertEqual((await host.get("/last")).json()["text"], "last: nothing")
 
+    async def test_an_event_of_no_project_is_passed_over(self):
+        async with TestHost(plugin, config={"greeting": "last"}) as host:
+            await host.deliver("deployment.succeeded", data={"deployment_id": 1, "url": None})
+            self.assertEqual(host.platform.asked, [])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -24,7 +24,7 @@ class Channel:
             mask, data = self.reader.read(4), self.reader.read(size)
             data = bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))
             if opcode == 1:
-                yield json.loads(data)
+                yield data
             elif opcode in (8, 9):  # close is answered with close, ping with pong
                 self.send(data, 8 if opcode == 8 else 10)
     def ask(self, method, **params):
@@ -59,11 +59,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
         self.end_headers()
         channel = mine = Channel(self)
-        for frame in mine.messages():
-            if frame.get("type") == "event":
-                events.append(frame["event"])
-            elif frame.get("type") == "response" and frame["id"] in mine.waiting:
-                mine.waiting.pop(frame["id"]).put(frame)
+        for message in mine.messages():
+            try:
+                frame = json.loads(message)
+                if frame["type"] == "event":
+                    events.append(frame["event"])
+                elif frame["type"] == "response":
+                    mine.waiting.pop(frame["id"]).put(frame)
+            except (LookupError, TypeError, ValueError): pass  # no frame, or one that nobody waits for
     def answer(self, status, body):
         self.send_response(status)
         self.end_headers()

@@ -94,11 +94,15 @@ async fn dispatch(
     output: Output,
     timeout: Option<Duration>,
 ) -> Result<(), Failure> {
-    match &command {
+    let command = match command {
         Command::Doctor => return doctor::run(global, output).await,
         Command::Audit(arguments) if arguments.is_offline() => return audit::verify_offline(global, output),
-        _ => {}
-    }
+        Command::Plugin(command) => match command.alone(output).await? {
+            Some(command) => Command::Plugin(command),
+            None => return Ok(()),
+        },
+        command => command,
+    };
     let Target { url, token } = Target::find(global)?;
     let client = &Client::new(url, token, timeout)?;
     match command {

@@ -5,7 +5,7 @@
 //! person should know comes on stdout, the daemon's log on stderr.
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// Directory whose executables are plugins; may be given more than once
     #[arg(long = "plugins-dir", value_name = "DIR")]
     plugins_dirs: Vec<PathBuf>,
+    /// For development: let a plugin reach an address of this machine, as PLUGIN=127.0.0.1:PORT; may be given more than once
+    #[arg(long, value_name = "PLUGIN=ADDRESS", value_parser = loopback_target)]
+    allow_loopback: Vec<(String, SocketAddrV4)>,
     /// How browsers reach the daemon, when that is not the address that it listens on
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -92,9 +95,17 @@ fn configure(global: &Global, arguments: &Arguments) -> Result<Config, Failure> 
         plugins_dirs: arguments.plugins_dirs.clone(),
         public_url: arguments.public_url.clone(),
         demo: arguments.demo,
+        allow_loopback: arguments.allow_loopback.clone(),
         ..Overrides::default()
     };
     settings(global, overrides)
+}
+
+/// Reads `PLUGIN=127.0.0.1:PORT`.
+fn loopback_target(text: &str) -> Result<(String, SocketAddrV4), String> {
+    let wrong = || "write it as PLUGIN=127.0.0.1:PORT".to_owned();
+    let (plugin, address) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((plugin.to_owned(), address.parse().map_err(|_| wrong())?))
 }
 
 fn start_log(arguments: &Arguments) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::database::DatabaseSettings;
+use crate::egress::EgressSettings;
 use crate::sandbox::{LimitSettings, SandboxSettings};
 
 /// Settings of the host. [`HostConfig::for_places`] gives the defaults for a set of directories.
@@ -33,6 +34,8 @@ pub struct HostConfig {
     pub databases: DatabaseSettings,
     /// Which walls are built around plugins.
     pub sandbox: SandboxSettings,
+    /// What plugins may reach beside what they are granted.
+    pub egress: EgressSettings,
     /// How much plugins may use.
     pub limits: LimitSettings,
 }
@@ -102,6 +105,7 @@ impl HostConfig {
             usage_every: Duration::from_secs(30),
             databases: DatabaseSettings::default(),
             sandbox: SandboxSettings::default(),
+            egress: EgressSettings::default(),
             limits: LimitSettings::default(),
         }
     }
@@ -135,6 +139,7 @@ impl HostConfig {
         }
         self.sandbox.check()?;
         self.limits.check()?;
+        self.egress.check()?;
         self.databases.check()
     }
 }

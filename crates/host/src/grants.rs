@@ -310,7 +310,7 @@ fn pattern_covers(wide: &str, narrow: &str) -> bool {
 }
 
 /// Whether one egress target (`name:port`, `*.name:port`, `*:port`) takes in another one.
-fn target_covers(wide: &str, narrow: &str) -> bool {
+pub(crate) fn target_covers(wide: &str, narrow: &str) -> bool {
     let (wide, narrow) = (with_port(wide), with_port(narrow));
     let (Some((wide, wide_port)), Some((narrow, narrow_port))) =
         (wide.rsplit_once(':'), narrow.rsplit_once(':'))
@@ -325,6 +325,11 @@ fn target_covers(wide: &str, narrow: &str) -> bool {
 
 fn with_port(target: &str) -> String {
     if target.contains(':') { target.to_owned() } else { format!("{target}:{HTTPS_PORT}") }
+}
+
+/// Whether this is `name:port`, without a wildcard.
+pub(crate) fn is_exact_target(target: &str) -> bool {
+    target.contains(':') && !target.contains('*') && is_target(target)
 }
 
 /// An operator's egress target is one that a manifest could ask for; the manifest's own check says so.

@@ -14,6 +14,7 @@ use crate::audit::{Audit, Check, CheckError, Trail};
 use crate::config::HostConfig;
 use crate::configuration::Vault;
 use crate::database::{DatabaseView, Databases};
+use crate::egress::{EgressView, Resolver, SystemResolver, Way};
 use crate::events::{DeliveryStatus, EventTail, Events};
 use crate::intake::{Intake, Order};
 use crate::metrics::Metrics;
@@ -25,7 +26,7 @@ use crate::plugin::process::Launcher;
 use crate::plugin::state::DRAIN_TIME;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
-use crate::sandbox::{Policy, SandboxSpec, State, Users};
+use crate::sandbox::{Layer, Policy, SandboxSpec, State, Users};
 use crate::shutdown::Shutdown;
 use crate::tap::Tap;
 use crate::versions::{ApiVersionView, ApiVersions, major_of};
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) launcher: Launcher,
     pub(crate) users: Arc<Users>,
     pub(crate) databases: Databases,
+    pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) log_files: LogFiles,
     pub(crate) shutdown: Shutdown,
     pub(crate) versions: Arc<ApiVersions>,
@@ -91,6 +93,7 @@ pub struct PluginHostBuilder {
     config: Option<HostConfig>,
     platform: Option<Arc<dyn Platform>>,
     store: Option<Arc<dyn HostStore>>,
+    resolver: Option<Arc<dyn Resolver>>,
     versions: ApiVersions,
     tap: Tap,
 }
@@ -166,6 +169,13 @@ impl PluginHostBuilder {
         self
     }
 
+    /// Sets how names that plugins want to reach are resolved. Without it, as every program of this machine does.
+    #[must_use]
+    pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
+        self.resolver = Some(resolver);
+        self
+    }
+
     /// Sets the major versions that the platform's events have, with adapters to the older ones. Without it, events have the
     /// protocol's one version.
     #[must_use]
@@ -218,6 +228,7 @@ impl PluginHostBuilder {
             launcher,
             users: Arc::new(users),
             databases,
+            resolver: self.resolver.unwrap_or_else(|| Arc::new(SystemResolver)),
             log_files: LogFiles::start(),
             shutdown: Shutdown::default(),
             versions: Arc::clone(&versions),
@@ -298,6 +309,17 @@ impl PluginHost {
         let needs_one = handle.view.borrow().manifest.as_ref().is_some_and(|manifest| manifest.requires_db);
         let engine = handle.grants.borrow().database.filter(|_| needs_one)?;
         Some(self.shared.databases.view(name, engine, &self.shared.places.data_path(name)))
+    }
+
+    /// What a plugin may reach, and how it gets there; `None` for a plugin that there is not.
+    #[must_use]
+    pub fn egress(&self, name: &str) -> Option<EgressView> {
+        let handle = self.shared.registry.get(name)?;
+        let view = handle.view.borrow().clone();
+        let network = view.layers.iter().flat_map(|layers| layers.iter()).find(|l| l.layer == Layer::Network);
+        let mut targets = handle.grants.borrow().egress.clone();
+        targets.sort();
+        Some(EgressView { way: Way::of(network), targets, set: self.shared.config().egress.of(name) })
     }
 
     /// The major version of events that a plugin was written for; `None` while its manifest is not known.

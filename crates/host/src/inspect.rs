@@ -175,6 +175,7 @@ async fn run_once(
         data_dir: data.clone(),
         tmp_dir: data,
         sandbox: sandbox.as_user(user),
+        egress: None,
         env: BTreeMap::new(),
     };
     let mut process = shared.launcher.spawn(&spec).await?;

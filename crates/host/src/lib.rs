@@ -11,6 +11,7 @@ pub mod config;
 pub mod configuration;
 pub mod database;
 pub mod discovery;
+pub mod egress;
 pub mod events;
 pub mod grants;
 pub mod host;

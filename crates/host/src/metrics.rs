@@ -54,6 +54,10 @@ pub struct Metrics {
     pub plugin_tasks: Family<OfPlugin, Gauge>,
     /// Open descriptors of a running plugin; absent while it is not known.
     pub plugin_descriptors: Family<OfPlugin, Gauge>,
+    /// Bytes that a plugin's data directory takes.
+    pub plugin_disk_bytes: Family<OfPlugin, Gauge>,
+    /// Limits of which a plugin uses 90 % or more.
+    pub plugin_near_limits: Family<OfPlugin, Gauge>,
     /// Log lines that were dropped because a plugin wrote too many.
     pub log_lines_dropped: Family<OfPlugin, Counter>,
     /// Events that the journal took.
@@ -78,6 +82,10 @@ pub struct Metrics {
     pub channel_frames: Family<OfPluginAnd, Counter>,
     /// Bytes of channel frames by `kind`: `in`, `out`.
     pub channel_bytes: Family<OfPluginAnd, Counter>,
+    /// Connections to hosts outside by outcome (`kind`): `closed`, or why it was refused or cut.
+    pub egress_connections: Family<OfPluginAnd, Counter>,
+    /// Bytes of connections to hosts outside by direction (`kind`): `in` to the plugin, `out` from it.
+    pub egress_bytes: Family<OfPluginAnd, Counter>,
     /// Data calls by outcome (`kind`): `ok`, or the code of the error.
     pub channel_calls: Family<OfPluginAnd, Counter>,
     /// Proxied requests by class of the answer (`kind`): `1xx` (upgrades) to `5xx`, `refused` for those that the host answered itself.
@@ -107,6 +115,8 @@ impl Default for Metrics {
             plugin_memory_bytes: Family::default(),
             plugin_tasks: Family::default(),
             plugin_descriptors: Family::default(),
+            plugin_disk_bytes: Family::default(),
+            plugin_near_limits: Family::default(),
             log_lines_dropped: Family::default(),
             events_published: Counter::default(),
             events_dropped_unsettled: Counter::default(),
@@ -119,6 +129,8 @@ impl Default for Metrics {
             deliveries_paused: Family::default(),
             channel_frames: Family::default(),
             channel_bytes: Family::default(),
+            egress_connections: Family::default(),
+            egress_bytes: Family::default(),
             channel_calls: Family::default(),
             proxy_requests: Family::default(),
             proxy_seconds: Family::new_with_constructor(latency),
@@ -142,6 +154,16 @@ impl Metrics {
         r.register("plugin_cpu_seconds", "Processor time of a plugin", self.plugin_cpu_seconds.clone());
         r.register("plugin_memory_bytes", "Memory of a running plugin", self.plugin_memory_bytes.clone());
         r.register("plugin_tasks", "Tasks of a running plugin", self.plugin_tasks.clone());
+        r.register(
+            "plugin_disk_bytes",
+            "Bytes of a running plugin's data directory",
+            self.plugin_disk_bytes.clone(),
+        );
+        r.register(
+            "plugin_near_limits",
+            "Limits of which a plugin uses 90 % or more",
+            self.plugin_near_limits.clone(),
+        );
         r.register("plugin_descriptors", "Descriptors of a running plugin", self.plugin_descriptors.clone());
         r.register("log_lines_dropped", "Log lines over a plugin's rate", self.log_lines_dropped.clone());
         r.register("events_published", "Events that the journal took", self.events_published.clone());
@@ -159,6 +181,8 @@ impl Metrics {
         r.register("deliveries_paused", "1 while deliveries are paused", self.deliveries_paused.clone());
         r.register("channel_frames", "Channel frames by direction", self.channel_frames.clone());
         r.register("channel_bytes", "Bytes of channel frames by direction", self.channel_bytes.clone());
+        r.register("egress_connections", "Connections to hosts outside", self.egress_connections.clone());
+        r.register("egress_bytes", "Bytes of connections to hosts outside", self.egress_bytes.clone());
         r.register("channel_calls", "Data calls by outcome", self.channel_calls.clone());
         r.register("proxy_requests", "Proxied requests by answer", self.proxy_requests.clone());
         r.register("proxy_seconds", "From request to first byte", self.proxy_seconds.clone());
@@ -183,6 +207,8 @@ impl Metrics {
         };
         show(&self.plugin_memory_bytes, usage.and_then(|usage| usage.memory_bytes));
         show(&self.plugin_tasks, usage.and_then(|usage| usage.tasks.map(u64::from)));
+        show(&self.plugin_disk_bytes, usage.and_then(|usage| usage.disk_bytes));
+        show(&self.plugin_near_limits, usage.map(|usage| usage.near_limits.len() as u64));
         show(&self.plugin_descriptors, usage.and_then(|usage| usage.descriptors.map(u64::from)));
     }
 
@@ -228,6 +254,9 @@ mod tests {
             processes: Some(1),
             tasks: None,
             descriptors: Some(9),
+            most_descriptors: None,
+            disk_bytes: Some(8192),
+            near_limits: Vec::new(),
             traffic: crate::usage::Traffic::default(),
         };
         metrics.show_usage("hello", Some(&usage));

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::HostConfig;
 use crate::database::RELAY_SOCKET;
+use crate::egress::EGRESS_SOCKET;
 
 /// Most bytes of a socket's path: the kernel's field has 108, the last one is a zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -25,6 +26,7 @@ const SHORT_NAME: usize = 16;
 
 /// Length of the longest file name in a plugin's directory for sockets.
 const LONGEST_SOCKET_NAME: usize = RELAY_SOCKET.len();
+const _: () = assert!(LONGEST_SOCKET_NAME >= EGRESS_SOCKET.len(), "the longest is the longest");
 const _: () = assert!(LONGEST_SOCKET_NAME >= SOCKET_NAME.len(), "the longest is the longest");
 
 /// Longest directory for sockets, in bytes: what remains of a socket's path below it always fits.

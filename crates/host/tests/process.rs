@@ -54,6 +54,7 @@ impl Place {
             data_dir: self.path().to_owned(),
             tmp_dir: self.path().to_owned(),
             sandbox: SandboxSpec::processes_only(),
+            egress: None,
             env: BTreeMap::from([("EXTRA".into(), "given".into())]),
         }
     }

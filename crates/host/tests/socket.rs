@@ -52,6 +52,7 @@ impl Rig {
             data_dir: directory.path().to_owned(),
             tmp_dir: directory.path().to_owned(),
             sandbox: SandboxSpec::processes_only(),
+            egress: None,
             env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
         };
         let mut process = launcher.spawn(&spec).await.unwrap();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::layers::{Layer, Policy};
 use crate::limits::{GroupLimits, Limits, Mechanism};
 use crate::machine::Machine;
-use crate::plan::{Landlock, Mount, Plan, ProcessLimits, Program, Root, Step};
+use crate::plan::{Egress, Landlock, Mount, Plan, ProcessLimits, Program, Root, Step};
 
 /// The policy for each layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct Wanted {
     pub limits: Limits,
     /// Which files and directories it sees beside the system's.
     pub mounts: Vec<Mount>,
+    /// The way out of its own network, where it gets one.
+    pub egress: Option<Egress>,
     /// The user and group that it is to run as. A host that is not root cannot give one.
     pub user: Option<(u32, u32)>,
 }
@@ -69,9 +71,9 @@ pub struct Refusal {
 }
 
 impl Default for Policies {
-    /// Everything that the machine can do. The network is left alone: a program without one reaches nobody.
+    /// Everything that the machine can do.
     fn default() -> Self {
-        Self(BTreeMap::from([(Layer::Network, Policy::Off)]))
+        Self(BTreeMap::new())
     }
 }
 
@@ -234,6 +236,9 @@ fn steps(machine: &Machine, wanted: &Wanted, has: &dyn Fn(Layer) -> bool, group:
             network_files: !has(Layer::Network),
             user: user.unwrap_or((machine.uid, machine.gid)),
         }));
+    }
+    if let (true, Some(egress)) = (has(Layer::Network), &wanted.egress) {
+        steps.push(Step::Egress(egress.clone()));
     }
     if !has(Layer::Processes) {
         steps.push(Step::Subreaper);

@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::control::{Control, Order, Report};
+use crate::egress;
 use crate::outer::{EXIT_FAILED, EXIT_USAGE, begin, give_up_output, refuse, remarked};
 use crate::plan::{Containment, Plan, Program, Stage};
 use crate::steps::{self, Achieved, StepFailure};
@@ -59,6 +61,10 @@ pub(crate) fn run_with(control: Control) -> i32 {
         Ok(achieved) => achieved,
         Err(error) => return refuse(&control, "measure", &error),
     };
+    let egress = match egress::start(&plan, control.as_fd()) {
+        Ok(pid) => pid,
+        Err(error) => return refuse(&control, "egress", &error),
+    };
     let control = Arc::new(control);
     let program = match start(&control, plan) {
         Ok(pid) => pid,
@@ -73,7 +79,7 @@ pub(crate) fn run_with(control: Control) -> i32 {
     if control.tell(&started).is_err() {
         return end_everything(achieved);
     }
-    watch(&control, program, achieved)
+    watch(&control, program, egress, achieved)
 }
 
 /// Executes the program. It gets `/dev/null` as input, the launcher's output, and nothing else.
@@ -160,14 +166,20 @@ impl Image {
 }
 
 /// Waits for the end of the program or of the host, whichever comes first, and forwards signals until then.
-fn watch(control: &Arc<Control>, program: Pid, achieved: Achieved) -> i32 {
+fn watch(control: &Arc<Control>, program: Pid, egress: Option<Pid>, achieved: Achieved) -> i32 {
     let reaper = {
         let control = Arc::clone(control);
         std::thread::Builder::new().name("reaper".into()).spawn(move || {
-            let status = reap_until(program);
-            let _ = control.tell(&Report::Exited {
-                code: status.and_then(WaitStatus::exit_status),
-                signal: status.and_then(WaitStatus::terminating_signal),
+            let _ = control.tell(&match reap_until(program, egress) {
+                Ended::Program(status) => Report::Exited {
+                    code: status.and_then(WaitStatus::exit_status),
+                    signal: status.and_then(WaitStatus::terminating_signal),
+                },
+                // A program without the network that it was promised is better begun anew.
+                Ended::Egress => Report::StepFailed {
+                    step: "egress".into(),
+                    error: "the process that leads to granted hosts has ended".into(),
+                },
             });
             std::process::exit(end_everything(achieved))
         })
@@ -191,16 +203,27 @@ fn watch(control: &Arc<Control>, program: Pid, achieved: Achieved) -> i32 {
     }
 }
 
-/// Reaps whatever ends below this process until the program does. `None` if the kernel knows no child any more.
-fn reap_until(program: Pid) -> Option<WaitStatus> {
+/// What ended.
+enum Ended {
+    /// The program; `None` if the kernel knows no child any more.
+    Program(Option<WaitStatus>),
+    /// The way out of its network.
+    Egress,
+}
+
+/// Reaps whatever ends below this process until the program does, or the way out of its network.
+fn reap_until(program: Pid, egress: Option<Pid>) -> Ended {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             // A program that lets itself be traced by its parent also reports each stop.
             Ok(Some((pid, status))) if pid == program && (status.exited() || status.signaled()) => {
-                return Some(status);
+                return Ended::Program(Some(status));
+            }
+            Ok(Some((pid, status))) if Some(pid) == egress && (status.exited() || status.signaled()) => {
+                return Ended::Egress;
             }
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return None,
+            Err(_) => return Ended::Program(None),
         }
     }
 }

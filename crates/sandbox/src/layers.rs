@@ -136,7 +136,9 @@ impl Layer {
     #[must_use]
     pub fn remedy(self) -> &'static str {
         match self {
-            Layer::User => "run the host as root, so that each plugin gets a user of its own",
+            Layer::User => {
+                "run the host as root, so that each plugin gets a user of its own (in a container that knows few user ids, name the first of some free ones as sandbox.first_user)"
+            }
             Layer::Landlock => "use a kernel of 6.12 or later that is booted with `lsm=` containing landlock",
             Layer::SystemCalls => {
                 "use a kernel with CONFIG_SECCOMP_FILTER, and a container that does not forbid seccomp"

@@ -8,6 +8,7 @@
 //! host ── control socket ──┐   the socket's end is the lifeline: when the host closes it or dies, everything dies
 //!   └─ launcher (outer) ───┤   unshares namespaces, then waits
 //!        └─ init ──────────┘   process 1 of the pid namespace: mounts, starts the program, reaps, forwards signals
+//!             ├─ egress        leads from a network of its own to what the host allows
 //!             └─ program       a session of its own, a clean environment, no inherited descriptor
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 mod control;
 mod decide;
+mod egress;
 mod evidence;
 mod init;
 mod layers;
@@ -29,13 +31,15 @@ mod tree;
 
 pub use control::{Control, ControlError, Order, Report};
 pub use decide::{Decided, Decision, Policies, Refusal, Wanted, decide};
+pub use egress::PROXY as EGRESS_PROXY;
+pub use egress::line::{Answer, MAX_LINE, NotALine, Question};
 pub use evidence::{LayerReport, Remark, State, verify};
 pub use layers::{Layer, Policy};
 pub use limits::{Group, GroupLimits, Groups, GroupsError, LAUNCHER_TASKS, Limits, Mechanism, Usage};
 pub use machine::{Machine, TrialReport};
 pub use plan::{
-    Access, Arg, Containment, Landlock, MAX_MESSAGE_BYTES, Mount, Plan, PlanError, ProcessLimits, Program,
-    Root, Stage, Step,
+    Access, Arg, Containment, Egress, Landlock, MAX_MESSAGE_BYTES, Mount, Plan, PlanError, ProcessLimits,
+    Program, Root, Stage, Step,
 };
 pub use probe::{PROBE_TIMEOUT, Probe, ProbeError, inside_probe, probe, probe_as};
 pub use tree::{contains, descendants, kill_descendants, namespace_pid, parent, program_pid};

@@ -165,7 +165,8 @@ impl Machine {
             Policy::Require => all.with(*layer, Policy::Prefer),
             _ => all,
         });
-        let wanted = Wanted { policies: optional, limits: Limits::default(), mounts: Vec::new(), user };
+        let wanted =
+            Wanted { policies: optional, limits: Limits::default(), mounts: Vec::new(), egress: None, user };
         let decision = decide(self, &wanted).map_err(|refusal| said(refusal.to_string()))?;
         let group = groups.create("trial", &decision.group).map_err(|error| said(error.to_string()))?;
         group.apply_cpu_quota(decision.limits.cpu_quota).map_err(|error| said(error.to_string()))?;

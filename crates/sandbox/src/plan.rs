@@ -1,6 +1,7 @@
 //! The plan: what to do, in order, and which program to start then. Pure data; deciding it is the host's work.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,8 @@ pub enum Step {
         /// Whether the start fails where the machine does not allow it; otherwise it is only reported.
         required: bool,
     },
+    /// A process beside the program leads from its network to what the host allows.
+    Egress(Egress),
     /// Processes that the program leaves behind become children of the launcher instead of the machine's first process.
     Subreaper,
     /// The program leads a session and a process group of its own, without a terminal.
@@ -115,6 +118,15 @@ pub enum Access {
     Program,
     /// Read and write, and not execute.
     Data,
+}
+
+/// The way out of a network that has nothing but loopback. Who may be reached is the host's to say, at each connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Egress {
+    /// The host's socket, which is asked for names and connections. The program sees it as well.
+    pub socket: PathBuf,
+    /// Addresses of the machine's loopback that are to be reached at the same address, for development.
+    pub loopback: Vec<SocketAddrV4>,
 }
 
 /// Limits of the kernel for each process. `None` leaves what the host has.
@@ -249,6 +261,7 @@ impl Step {
             Step::PrivateMounts => "private_mounts",
             Step::Root(_) => "root",
             Step::FreshProc { .. } => "fresh_proc",
+            Step::Egress(_) => "egress",
             Step::Subreaper => "subreaper",
             Step::NewSession => "new_session",
             Step::ProcessLimits(_) => "process_limits",
@@ -273,7 +286,11 @@ impl Step {
             | Step::HostnameNamespace
             | Step::GroupNamespace
             | Step::NetworkNamespace => Stage::Outer,
-            Step::PrivateMounts | Step::Root(_) | Step::FreshProc { .. } | Step::Subreaper => Stage::Init,
+            Step::PrivateMounts
+            | Step::Root(_)
+            | Step::FreshProc { .. }
+            | Step::Egress(_)
+            | Step::Subreaper => Stage::Init,
             Step::NewSession
             | Step::ProcessLimits(_)
             | Step::BecomeUser { .. }
@@ -282,6 +299,15 @@ impl Step {
             | Step::NoNewPrivileges
             | Step::Landlock(_)
             | Step::SystemCalls { .. } => Stage::Program,
+        }
+    }
+
+    /// The rules that the step puts in force, where it is made of rules.
+    #[must_use]
+    pub fn rules(&self) -> Vec<String> {
+        match self {
+            Step::SystemCalls { internet } => crate::steps::system_call_rules(*internet),
+            _ => Vec::new(),
         }
     }
 
@@ -299,7 +325,7 @@ impl Step {
             Step::IpcNamespace => Layer::Ipc,
             Step::HostnameNamespace => Layer::Hostname,
             Step::GroupNamespace => Layer::GroupView,
-            Step::NetworkNamespace => Layer::Network,
+            Step::NetworkNamespace | Step::Egress(_) => Layer::Network,
             Step::FreshProc { .. } => Layer::ProcessView,
             Step::ProcessLimits(_) => Layer::OpenFiles,
             Step::BecomeUser { .. } => Layer::User,
@@ -331,6 +357,7 @@ impl Step {
             Step::PrivateMounts => "cuts mounts off from the rest of the machine".into(),
             Step::Root(root) => root.describe(),
             Step::FreshProc { .. } => "mounts a /proc of its own processes".into(),
+            Step::Egress(egress) => egress.describe(),
             Step::Subreaper => "adopts processes that the program leaves behind".into(),
             Step::NewSession => "begins a session without a terminal".into(),
             Step::ProcessLimits(limits) => limits.describe(),
@@ -356,6 +383,21 @@ impl Root {
             "changes the root to an empty one with the system's programs and libraries (read-only), {}, and {} MiB each for /tmp and /dev/shm",
             describe_mounts(&self.mounts),
             self.tmp_max >> 20
+        )
+    }
+}
+
+impl Egress {
+    fn describe(&self) -> String {
+        let loopback: Vec<String> = self.loopback.iter().map(ToString::to_string).collect();
+        let targets = if loopback.is_empty() {
+            String::new()
+        } else {
+            format!(", and {} of the machine", loopback.join(", "))
+        };
+        format!(
+            "starts a process that answers for granted names and hands connections to the host through {}{targets}",
+            self.socket.display()
         )
     }
 }

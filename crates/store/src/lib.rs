@@ -11,10 +11,13 @@ pub mod failpoint;
 mod host;
 mod open;
 mod platform;
+#[cfg(feature = "postgres")]
 pub mod plugin_databases;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod sqlite;
+#[cfg(feature = "postgres")]
+mod tls;
 
 pub use address::*;
 pub use host::*;

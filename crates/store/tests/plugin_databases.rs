@@ -1,5 +1,7 @@
 //! Databases of plugins' own, on a real server: what a role can reach, and that making one can be done again and again.
 
+#![cfg(feature = "postgres")]
+
 use std::time::Duration;
 
 use temps_store::plugin_databases::{ProvisionError, Server, Wanted};

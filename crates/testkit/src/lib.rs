@@ -3,6 +3,7 @@
 //! Nothing here is shipped, and nothing here knows the host or an SDK: a plugin that a test starts speaks the
 //! protocol by hand, so that a mistake in an SDK cannot hide a mistake in the host.
 
+pub mod authority;
 pub mod behaviour;
 pub mod binaries;
 pub mod daemon;

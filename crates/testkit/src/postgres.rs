@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::authority::Certificate;
 use crate::skip;
 
 /// Where Debian puts the programs of each major version.
@@ -74,7 +75,7 @@ impl Postgres {
     #[must_use]
     pub fn shared(test: &str) -> Option<&'static Self> {
         static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
-        match SHARED.get_or_init(|| Self::try_start(&[])) {
+        match SHARED.get_or_init(|| Self::try_start(&[], None)) {
             Ok(server) => Some(server),
             Err(reason) => {
                 skip(test, reason);
@@ -92,11 +93,18 @@ impl Postgres {
     /// Like [`Postgres::start`], with further settings, each as `name=value`: `fsync=on` where durability costs are measured.
     #[must_use]
     pub fn start_with(test: &str, settings: &[&str]) -> Option<Self> {
-        Self::try_start(settings).map_err(|reason| skip(test, &reason)).ok()
+        Self::try_start(settings, None).map_err(|reason| skip(test, &reason)).ok()
+    }
+
+    /// Like [`Postgres::start`], with a certificate: over TCP it takes TLS, from those who want it.
+    #[must_use]
+    pub fn start_with_certificate(test: &str, certificate: &Certificate) -> Option<Self> {
+        let settings = ["ssl = on", "ssl_cert_file = '../server.crt'", "ssl_key_file = '../server.key'"];
+        Self::try_start(&settings, Some(certificate)).map_err(|reason| skip(test, &reason)).ok()
     }
 
     /// `Err` says what this machine lacks.
-    fn try_start(settings: &[&str]) -> Result<Self, String> {
+    fn try_start(settings: &[&str], certificate: Option<&Certificate>) -> Result<Self, String> {
         let programs = programs().ok_or("PostgreSQL's server is not installed (Debian: postgresql)")?;
         let user = unprivileged()?;
         // In /tmp by name, because a socket's path has at most 107 bytes and TMPDIR may be long.
@@ -120,6 +128,10 @@ impl Postgres {
             databases: AtomicU32::new(0),
         };
         this.make_cluster();
+        if let Some(certificate) = certificate {
+            this.give("server.crt", &certificate.certificate);
+            this.give("server.key", &certificate.key);
+        }
         for attempt in 1.. {
             this.port = free_port();
             this.configure(settings);
@@ -242,6 +254,16 @@ impl Postgres {
         let ended = initdb.arg("-D").arg(self.data()).output().expect("initdb can be started");
         assert!(ended.status.success(), "initdb failed: {}", String::from_utf8_lossy(&ended.stderr));
         std::fs::remove_file(&secret).expect("the password's file can be removed");
+    }
+
+    /// Writes a file that the server's user alone may read.
+    fn give(&self, name: &str, text: &str) {
+        let file = self.directory.join(name);
+        std::fs::write(&file, text).expect("the file can be written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+        if let Some((uid, gid)) = self.user {
+            chown(&file, Some(uid), Some(gid)).expect("the file can be given away");
+        }
     }
 
     /// What is not durable here is what only a power cut would lose: a killed server finds all its writes again.

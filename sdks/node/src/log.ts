@@ -20,11 +20,13 @@ export function loggerFor(target: string): Logger {
 /** The package's own log. */
 export const logger = loggerFor("temps_plugin");
 
-/** What an error says, in one text: its name and message; with `withStack`, where it comes from, too. */
+/** What an error says, in one text: its name, code and message; with `withStack`, where it comes from, too. */
 export function describe(error: unknown, withStack = false): string {
   if (!(error instanceof Error)) return String(error);
-  if (withStack && error.stack) return error.stack;
-  return `${error.name}: ${error.message}`;
+  const { code } = error as { code?: unknown };
+  // Errors with a code are answers of somebody else, whose place in this program tells nothing.
+  if (typeof code === "string") return `${error.name} [${code}]: ${error.message}`;
+  return withStack && error.stack ? error.stack : `${error.name}: ${error.message}`;
 }
 
 function write(level: Level, target: string, message: string, fields: Record<string, unknown> = {}): void {

@@ -342,8 +342,12 @@ export interface ServeOptions {
   onEvent?: EventHandler;
   /** Takes upgrades of connections on the plugin's own routes. */
   onUpgrade?: UpgradeHandler;
-  /** Run after each change of the settings. */
+  /** Runs before the first route or event; see `Plugin.onStart`. */
+  onStart?: Hook;
+  /** Runs after each change of the settings. */
   onConfig?: Hook;
+  /** Runs before the end; see `Plugin.onShutdown`. */
+  onShutdown?: Hook;
   /** A page: a directory with an `index.html`, or its files by path. */
   ui?: Assets;
   /** Path of the health route; by default the manifest's. */
@@ -366,7 +370,9 @@ export async function runServer(options: ServeOptions = {}): Promise<Server> {
     onEvent: options.onEvent,
     app: options.app,
     onUpgrade: options.onUpgrade,
-    onConfig: options.onConfig === undefined ? [] : [options.onConfig],
+    onStart: list(options.onStart),
+    onConfig: list(options.onConfig),
+    onShutdown: list(options.onShutdown),
     declaresConfig: manifest?.config !== undefined,
     ui: options.ui,
   };
@@ -376,6 +382,10 @@ export async function runServer(options: ServeOptions = {}): Promise<Server> {
   endOnSignals(server);
   void server.ended.then((status) => process.exit(status));
   return server;
+}
+
+function list(hook: Hook | undefined): readonly Hook[] {
+  return hook === undefined ? [] : [hook];
 }
 
 /** Ends the server in order at SIGTERM and SIGINT; a second one ends the process at once. */

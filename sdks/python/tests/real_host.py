@@ -123,11 +123,14 @@ class RealHost:
 
 
 def zipped(source: Path, main: str, into: Path) -> Path:
-    """One file of a module, together with the SDK, as an author makes it."""
+    """One file of a module or a package, together with the SDK, as an author makes it."""
     build = into / "build"
     build.mkdir()
-    shutil.copy(source, build)
-    shutil.copytree(ROOT / "src/temps_plugin", build / "temps_plugin", ignore=shutil.ignore_patterns("__pycache__"))
+    for part in (source, ROOT / "src/temps_plugin"):
+        if part.is_dir():
+            shutil.copytree(part, build / part.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(part, build)
     target = into / source.stem
     zipapp.create_archive(build, target, interpreter="/usr/bin/env python3", main=main)
     return target

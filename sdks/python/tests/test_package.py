@@ -55,6 +55,10 @@ class Package(unittest.IsolatedAsyncioTestCase):
             return skipped_loudly(self, f"mypy is not installed; {TOOLS}")
         checked = run(sys.executable, "-m", "mypy", "--cache-dir", self.home, cwd=ROOT)
         self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+        plugin = ROOT.parents[1] / "plugins/deploy-digest/deploy_digest"
+        environ = {**os.environ, "MYPYPATH": str(ROOT / "src")}
+        checked = run(sys.executable, "-m", "mypy", "--strict", "--cache-dir", self.home, plugin, env=environ)
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
 
     def test_it_installs_as_a_wheel_with_its_types_and_an_authors_mistakes_are_found(self) -> None:
         if importlib.util.find_spec("setuptools") is None or importlib.util.find_spec("mypy") is None:

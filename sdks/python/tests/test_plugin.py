@@ -41,6 +41,8 @@ class Everything(Scene):
         self.assertEqual(self.ready["features"], ["ack", "reconnect"])
         self.assertTrue(self.ready["has_ui"])
         self.assertEqual(self.ready["openapi"]["openapi"], "3.1.0")
+        # Routes answer once the start hook has returned; before that there would be nothing to finish.
+        self.assertEqual(await self.get("/seen"), [])
         self.host.process.send_signal(signal.SIGTERM)
         self.assertEqual(await self.host.ended(), 0)
         self.assertIsNone(await self.host.line())
@@ -183,6 +185,15 @@ class Everything(Scene):
         self.assertEqual(len(json.loads((self.host.home / "finished").read_text())), 3)
 
 
+    async def test_a_handler_that_never_returns_does_not_keep_the_process(self) -> None:
+        channel = await self.host.channel()
+        await channel.send({"type": "event", "event": event(1, "deployment.failed", block=100_000)})
+        await channel.raw(9, b"read")
+        self.assertEqual(await channel.frame(), (10, b"read"))
+        self.host.process.send_signal(signal.SIGTERM)
+        self.assertEqual(await self.host.ended(), 0)
+
+
 class HostGone(unittest.IsolatedAsyncioTestCase):
     async def test_the_plugin_ends_in_order_when_its_host_has_died(self) -> None:
         home = Path(tempfile.mkdtemp(prefix="temps-py-", dir="/tmp"))
@@ -230,6 +241,21 @@ class Article(Scene):
         self.assertEqual(await self.host.ended(), 0)
 
 
+class Script(Scene):
+    program = "script.py"
+
+    async def test_blocking_handlers_of_a_script_that_has_ended_are_called_and_their_failures_are_told(self) -> None:
+        channel = await self.host.channel()
+        for number, kind in ((1, "shop.sold"), (2, "shop.broken"), (3, "shop.sold")):
+            await channel.send({"type": "event", "event": event(number, kind)})
+        acks = [await channel.message() for _ in range(3)]
+        self.assertEqual([ack["status"] for ack in acks], ["ok", "error", "ok"])
+        self.assertEqual(acks[1]["error"], "ValueError: the till is stuck")
+        self.host.process.send_signal(signal.SIGTERM)
+        self.assertEqual(await self.host.ended(), 0)
+        self.assertEqual((self.host.home / "finished").read_text(), "prepared event-1 event-2 event-3")
+
+
 class WithoutFeatures(Scene):
     features = ""
 
@@ -275,6 +301,13 @@ class Starts(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await host.ended(), 2)
             await host.end()
             self.assertIn(b"--socket-path PATH", host.log)
+
+    async def test_a_script_whose_start_hook_fails_has_status_1_too(self) -> None:
+        host = await PlayedHost.start(PLUGINS / "failing_script.py")
+        await host.line()
+        self.assertEqual(await host.ended(), 1)
+        await host.end()
+        self.assertIn(b"nothing works today", host.log)
 
     async def test_a_start_hook_that_fails_ends_the_plugin_with_status_1_and_the_reason(self) -> None:
         host = await PlayedHost.start(PLUGINS / "everything.py")

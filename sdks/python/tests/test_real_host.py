@@ -11,7 +11,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from real_host import EXAMPLES, RealHost, same_python_as_plugins_have, temps_program, with_packages, zipped
+from real_host import CHECKOUT, EXAMPLES, RealHost, same_python_as_plugins_have, temps_program, with_packages, zipped
 from support import ROOT, skipped_loudly
 
 
@@ -120,6 +120,32 @@ class RealHostTest(unittest.TestCase):
             host.until("the event became a note", lambda: "no space" in str(host.request(notes)[1]))
             paths = host.request("/api/openapi.json")[1]["paths"]
             self.assertIn("/api/x/fastapi-notes/notes/{number}", paths)
+
+    def test_the_official_plugin_keeps_a_digest_at_the_host(self) -> None:
+        if temps_program() is None:
+            return skipped_loudly(self, "`temps` is not built; run `cargo build -p temps-cli`, or set TEMPS_BIN")
+        package = CHECKOUT / "plugins/deploy-digest/deploy_digest"
+        with RealHost() as host:
+            host.drop(zipped(package, "deploy_digest:plugin.run", self.built), "deploy-digest")
+            first = host.until_running("deploy-digest")
+            route = "/api/x/deploy-digest/digest"
+            report = ["deployment", "report", "--project", "shop"]
+            host.temps(*report, "--state", "succeeded", "--site", "https://shop.example.com")
+            host.temps(*report, "--state", "failed", "--error", "no space", "--environment", "preview")
+            counts = lambda: [host.request(route)[1].get(outcome) for outcome in ("succeeded", "failed")]  # noqa: E731
+            host.until("both are in the digest", lambda: counts() == [1, 1])
+            self.assertEqual(host.request(route)[1]["failures"][0]["error"], "no space")
+            self.assertIn("! shop/preview: no space", host.request(route + ".txt")[1])
+            status, page = host.request("/api/x/deploy-digest/ui/")
+            self.assertEqual((status, "Deployment digest" in page), (200, True))
+
+            # What the operator does not want does not count, and nothing is lost with the process.
+            host.temps("plugin", "config", "set", "deploy-digest", 'environments=["production"]')
+            os.kill(first["pid"], signal.SIGKILL)
+            host.until_running("deploy-digest", not_pid=first["pid"])
+            host.temps(*report, "--state", "failed", "--environment", "preview")
+            host.temps(*report, "--state", "succeeded")
+            host.until("only production counts", lambda: counts() == [2, 1])
 
 
 if __name__ == "__main__":

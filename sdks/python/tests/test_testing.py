@@ -304,6 +304,57 @@ class Lives(unittest.IsolatedAsyncioTestCase):
             await host.__aenter__()
         self.assertFalse(host.data_dir.exists())
 
+    async def test_the_shutdown_hook_can_still_write_and_one_that_fails_keeps_nothing_from_ending(self) -> None:
+        plugin = plugin_with()
+
+        @plugin.on_shutdown
+        async def fail(ctx: Any) -> None:
+            raise RuntimeError("not like this")
+
+        @plugin.on_shutdown
+        async def keep(ctx: Any) -> None:
+            await ctx.kv.put("ended", ctx.is_stopping)
+
+        with self.assertLogs("temps_plugin", "ERROR"):
+            async with TestHost(plugin) as host:
+                pass
+        self.assertEqual(host.platform.entries["ended"][0], True)
+
+    async def test_a_stop_that_comes_as_the_start_succeeds_does_not_skip_the_shutdown_hook(self) -> None:
+        plugin, told = plugin_with(), []
+
+        @plugin.on_start
+        async def begin(ctx: Any) -> None:
+            told.append("begun")
+            ctx._stopping.set()
+
+        @plugin.on_shutdown
+        async def finish(ctx: Any) -> None:
+            told.append("finished")
+
+        async with TestHost(plugin, channel=False):
+            pass
+        self.assertEqual(told, ["begun", "finished"])
+
+    async def test_what_belongs_to_the_host_never_reaches_the_routes(self) -> None:
+        plugin = plugin_with()
+
+        @plugin.get("/{anything:path}")
+        async def everything(ctx: Any, request: Any) -> str:
+            return request.path
+
+        async with TestHost(plugin) as host:
+            self.assertEqual((await host.get("/_tempsy")).text, "/_tempsy")
+            statuses = [(await host.get(path)).status for path in ("/_temps", "/_temps/more", "/_events", "/health")]
+            self.assertEqual(statuses, [404, 404, 405, 200])
+
+    async def test_an_openapi_document_that_is_too_long_is_left_out(self) -> None:
+        plugin = plugin_with()
+        plugin.openapi({"openapi": "3.1.0", "info": {"description": "x" * 2**20}})
+        with self.assertLogs("temps_plugin", "WARNING"):
+            async with TestHost(plugin) as host:
+                self.assertIsNone(host.ready.openapi)
+
     async def test_the_context_says_what_the_host_has_told(self) -> None:
         plugin = plugin_with("of-the-host")
 

@@ -23,7 +23,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("temps-store", &["temps-protocol"]),
     ("temps-host", &["temps-sandbox", "temps-store", "temps-protocol"]),
     ("temps-server", &["temps-host", "temps-store", "temps-protocol"]),
-    ("temps-cli", &["temps-server", "temps-host", "temps-sandbox"]),
+    ("temps-conformance", &["temps-protocol"]),
+    ("temps-cli", &["temps-server", "temps-host", "temps-sandbox", "temps-conformance"]),
     ("temps-plugin-sdk", &["temps-protocol"]),
     ("temps-testkit", &["temps-protocol"]),
     ("temps-house", &[]),
@@ -40,6 +41,10 @@ const STRANGERS: &[(&str, &str)] = &[
     ("temps-host", "temps-plugin-sdk"),
     ("temps-testkit", "temps-host"),
     ("temps-testkit", "temps-plugin-sdk"),
+    ("temps-conformance", "temps-host"),
+    ("temps-conformance", "temps-plugin-sdk"),
+    ("temps-host", "temps-conformance"),
+    ("temps-plugin-sdk", "temps-conformance"),
 ];
 
 /// Libraries that only one crate may use, with the reason.

@@ -1,9 +1,8 @@
-//! What the operating system gives: kernel, means to keep processes together, file watches, open files.
+//! What the operating system gives: kernel, file watches, open files.
 
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
-use temps_sandbox::{Containment, ProbeError};
 
 use super::{Check, Status};
 
@@ -16,7 +15,7 @@ const COMFORTABLE_WATCHES: u64 = 256;
 
 /// Looks at the machine.
 pub(crate) fn checks() -> Vec<Check> {
-    vec![kernel(), containment(), inotify(), open_files()]
+    vec![kernel(), inotify(), open_files()]
 }
 
 fn kernel() -> Check {
@@ -28,33 +27,6 @@ fn kernel() -> Check {
         system.machine().to_string_lossy()
     );
     Check::new("kernel", Status::Ok, found)
-}
-
-/// Really launches a program the way a plugin is launched, the strongest means first.
-fn containment() -> Check {
-    let name = "containment";
-    let tried = std::env::current_exe()
-        .map_err(|error| error.to_string())
-        .and_then(|program| temps_sandbox::probe(&program).map_err(|error: ProbeError| error.to_string()));
-    match tried {
-        Ok(probe) if probe.containment == Containment::PidNamespace && probe.fresh_proc => {
-            Check::new(name, Status::Ok, "plugins get a pid namespace with a /proc of its own (tried)")
-        }
-        Ok(probe) if probe.containment == Containment::PidNamespace => {
-            let found = "plugins get a pid namespace; its /proc cannot be replaced here, so they see the machine's processes (tried)";
-            Check::new(name, Status::Warning, found)
-        }
-        Ok(probe) => {
-            let why = probe.refused.map(|why| format!(": {why}")).unwrap_or_default();
-            Check::new(
-                name,
-                Status::Warning,
-                format!("plugins run in a process group; a pid namespace is not to be had{why}"),
-            )
-            .hint("run the daemon as root, or allow user namespaces for its user")
-        }
-        Err(why) => Check::new(name, Status::Problem, format!("no plugin can be launched: {why}")),
-    }
 }
 
 fn inotify() -> Check {

@@ -9,6 +9,7 @@ mod machine;
 mod places;
 mod plugin_databases;
 mod plugins;
+mod sandbox;
 
 use serde::Serialize;
 use temps_server::config::Overrides;
@@ -68,6 +69,7 @@ struct Findings {
 /// Looks at everything, and fails when something does not work.
 pub(crate) async fn run(global: &Global, output: Output) -> Result<(), Failure> {
     let mut checks = machine::checks();
+    checks.extend(sandbox::checks());
     match settings(global, Overrides::default()) {
         Ok(config) => {
             checks.push(places::settings_file(&config));

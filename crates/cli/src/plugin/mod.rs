@@ -3,9 +3,11 @@
 //! Every state that is shown is the daemon's measured one; nothing is concluded here.
 
 mod config;
+mod explain;
 mod grants;
 mod kv;
 mod logs;
+mod test;
 mod usage;
 
 use clap::Subcommand;
@@ -13,7 +15,7 @@ use serde_json::json;
 use temps_server::api::deliveries::DeliveryProgress;
 use temps_server::api::page::PageQuery;
 use temps_server::api::plugins::{
-    Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, Usage,
+    Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, PluginEgress, Usage,
 };
 
 use crate::audit::words::bytes;
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     List,
     /// Show everything about one plugin
     Info(Name),
+    /// Show what a plugin's sandbox is made of, and what of it is in force now
+    Explain(Name),
     /// Start a plugin that is stopped, crashed or quarantined
     Start(Name),
     /// Stop a plugin until it is started again, or the daemon restarts
@@ -90,6 +94,18 @@ pub(crate) enum Command {
     },
     #[command(flatten)]
     Author(author::Command),
+    /// Check whether a plugin speaks the protocol, clause by clause; needs no daemon
+    Test(test::Arguments),
+}
+
+impl Command {
+    /// Does what needs no daemon; gives the command back when it needs one.
+    pub(crate) async fn alone(self, output: Output) -> Result<Option<Self>, Failure> {
+        match self {
+            Command::Test(arguments) => test::run(arguments, output).await.map(|()| None),
+            other => Ok(Some(other)),
+        }
+    }
 }
 
 /// Which plugin.
@@ -120,6 +136,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
             let plugin: Plugin = client.post(&["api", "plugins", &name, "adopt"], &Adoption { file }).await?;
             return output.data(&plugin, stands);
         }
+        Command::Explain(Name { name }) => return explain::run(&name, client, output).await,
         Command::Usage(arguments) => return usage::run(arguments, client, output).await,
         Command::Config(command) => return config::run(command, client, output).await,
         Command::Kv(command) => return kv::run(command, client, output).await,
@@ -144,6 +161,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Restart(name) => ("restart", name),
         Command::Enable(name) => ("enable", name),
         Command::Disable(name) => ("disable", name),
+        Command::Test(arguments) => return test::run(arguments, output).await,
     };
     let (verb, Name { name }) = verb;
     let plugin: Plugin = client.post(&["api", "plugins", &name, verb], &json!({})).await?;
@@ -177,7 +195,9 @@ fn note(plugin: &Plugin) -> String {
     let paused = paused.map(|pause| format!("deliveries paused: {}", pause.reason));
     let dead = deliveries.filter(|deliveries| deliveries.dead > 0);
     let dead = dead.map(|deliveries| format!("{} dead letter(s)", deliveries.dead));
-    plugin.reason.clone().into_iter().chain(paused).chain(dead).collect::<Vec<_>>().join("; ")
+    let near = plugin.usage.iter().flat_map(|usage| usage.near_limits.iter());
+    let near = near.map(|limit| format!("near its limit {limit}"));
+    plugin.reason.clone().into_iter().chain(near).chain(paused).chain(dead).collect::<Vec<_>>().join("; ")
 }
 
 /// One line: where the plugin stands now.
@@ -209,12 +229,14 @@ fn one(plugin: &Plugin) -> String {
         ("kept together by", plugin.containment.clone()),
         ("running since", plugin.running_since.map(time)),
         ("uses", plugin.usage.as_ref().map(uses)),
+        ("near limits", plugin.usage.as_ref().and_then(|usage| list(&usage.near_limits))),
         ("next try", plugin.next_start_at.map(time)),
         ("starts", Some(plugin.starts.to_string())),
         ("crashes", Some(plugin.crashes.to_string())),
         ("file", Some(plugin.file.clone())),
         ("sha-256", plugin.hash.clone()),
         ("database", plugin.database.as_ref().map(database)),
+        ("may reach", plugin.egress.as_ref().map(egress)),
         ("can be done now", list(&plugin.allowed_actions)),
     ]);
     if let Some(deliveries) = &plugin.deliveries {
@@ -254,6 +276,23 @@ fn database(database: &PluginDatabase) -> String {
         (None, _) => "not tried yet".to_owned(),
     };
     plain(&format!("{}, {}; {state}", database.engine, database.place))
+}
+
+/// What it may reach outside, the exceptions of the operator among it.
+fn egress(egress: &PluginEgress) -> String {
+    let targets = if egress.targets.is_empty() { "no host".to_owned() } else { egress.targets.join(", ") };
+    let mut text = match egress.way.as_str() {
+        "open" => format!("whatever this machine reaches (its grants, {targets}, are not in force)"),
+        "none" => format!("nothing, because it has no way out of its network (granted: {targets})"),
+        _ => targets,
+    };
+    if !egress.allow_loopback.is_empty() {
+        text.push_str(&format!("; for development {} of this machine", egress.allow_loopback.join(", ")));
+    }
+    if !egress.without_tls.is_empty() {
+        text.push_str(&format!("; without TLS {}", egress.without_tls.join(", ")));
+    }
+    plain(&text)
 }
 
 /// How far it is with its events.

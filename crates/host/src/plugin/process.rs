@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use temps_protocol::{Feature, PluginName};
 use temps_sandbox::{
-    Arg, Containment, Control, ControlError, Decision, Group, Groups, GroupsError, Layer, LayerReport,
-    Machine, Order, Plan, Policies, ProbeError, Program, Refusal, Remark, Report,
+    Arg, Containment, Control, ControlError, Decision, Egress, Group, Groups, GroupsError, Layer,
+    LayerReport, Machine, Order, Plan, Policies, ProbeError, Program, Refusal, Remark, Report,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -74,6 +74,8 @@ pub struct SpawnSpec {
     pub tmp_dir: PathBuf,
     /// What is built around the plugin. What its user needs must belong to that user.
     pub sandbox: SandboxSpec,
+    /// The way out of the plugin's own network, where it gets one. The socket must be listened at.
+    pub egress: Option<Egress>,
     /// Further variables of the environment.
     pub env: BTreeMap<String, String>,
 }
@@ -211,13 +213,23 @@ impl Launcher {
         &self.tried
     }
 
+    /// What a program would get, without the files of its own.
+    ///
+    /// # Errors
+    /// [`Refusal`] where it would not be started.
+    pub fn foresee(&self, sandbox: &SandboxSpec) -> Result<Decision, Refusal> {
+        let user = self.machine.has_users(&sandbox.policies).then_some(TRIAL_USER);
+        confined::decide(&self.machine, &sandbox.clone().as_user(user), Vec::new(), None)
+    }
+
     /// Starts a plugin and returns once it was executed.
     ///
     /// # Errors
     /// [`SpawnError`] names the step that failed; nothing of the plugin is left then.
     pub async fn spawn(&self, spec: &SpawnSpec) -> Result<Process, SpawnError> {
-        let decision = confined::decide(&self.machine, spec)?;
-        let program = program(spec, confined::tmp_dir(&decision, spec))?;
+        let mounts = confined::mounts(spec);
+        let decision = confined::decide(&self.machine, &spec.sandbox, mounts, spec.egress.clone())?;
+        let program = program(spec, &decision)?;
         let group = self.group(spec, &decision).await?;
         let plan = decision.plan(program, group.directories());
         let (mut child, control) = self.start(spec, plan)?;
@@ -308,13 +320,17 @@ async fn outcome(
 }
 
 /// What the launcher is to execute: the arguments of protocol version 1 and an environment that holds nothing of the host's.
-fn program(spec: &SpawnSpec, tmp_dir: &Path) -> Result<Program, SpawnError> {
+fn program(spec: &SpawnSpec, decision: &Decision) -> Result<Program, SpawnError> {
+    let tmp_dir = confined::tmp_dir(decision, spec);
     let length = spec.socket.as_os_str().len();
     if length > MAX_SOCKET_PATH {
         return Err(SpawnError::SocketPathTooLong { path: spec.socket.clone(), length });
     }
     let (socket, data_dir) = (text(&spec.socket)?, text(&spec.data_dir)?);
     let mut env = spec.env.clone();
+    if confined::has_way_out(decision) {
+        env.extend(proxy_variables());
+    }
     env.extend([
         ("TEMPS_API_VERSION".to_owned(), temps_protocol::API_VERSION.to_string()),
         ("TEMPS_FEATURES".to_owned(), Feature::format_list(HOST_FEATURES)),
@@ -336,6 +352,19 @@ fn program(spec: &SpawnSpec, tmp_dir: &Path) -> Result<Program, SpawnError> {
         Arg::plain(data_dir),
     ];
     Ok(Program { path: spec.program.clone(), args, env, directory: spec.data_dir.clone() })
+}
+
+/// What tells programs that know proxies about the one in their network. Other programs find the same hosts by their names.
+fn proxy_variables() -> impl Iterator<Item = (String, String)> {
+    let proxy = format!("http://{}", temps_sandbox::EGRESS_PROXY);
+    let around = "localhost,127.0.0.1,::1".to_owned();
+    let both = [
+        ("https_proxy", proxy.clone()),
+        ("HTTPS_PROXY", proxy),
+        ("no_proxy", around.clone()),
+        ("NO_PROXY", around),
+    ];
+    both.into_iter().map(|(name, value)| (name.to_owned(), value))
 }
 
 fn text(path: &Path) -> Result<String, SpawnError> {

@@ -24,6 +24,7 @@ use crate::artifacts::Artifact;
 use crate::channel::{self, ChannelHandle, ChannelSpec, Opened};
 use crate::configuration::Injected;
 use crate::database::{self, DATABASE_URL, RELAY_SOCKET, Relay};
+use crate::egress::{self, EGRESS_SOCKET};
 use crate::grants::{Engine, Grants};
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
@@ -35,6 +36,12 @@ use crate::versions::major_of;
 
 /// How long `GET /ui/` may take when ready did not say that there is a UI.
 const UI_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time between two looks at how much disk a plugin takes. A disk takes a few hundred MiB in it.
+const DISK_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How many times longer than the look itself the pause after it is.
+const DISK_LOOK_SHARE: u32 = 20;
 
 /// The waits before each of the questions for a UI.
 const UI_WAITS: [Duration; 4] =
@@ -182,6 +189,10 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunche
         places.socket(name).map_err(|error| format!("the place for its socket cannot be made: {error}"))?;
     let mut env = BTreeMap::new();
     let relay = give_database(context, &data_dir, &socket, &mut env)?;
+    let way_out = socket.with_file_name(EGRESS_SOCKET);
+    let listener = egress::Listener::bind(&way_out)
+        .map_err(|error| format!("the way out of its network cannot be opened: {error}"))?;
+    let opened = way_out_of(context);
     let sandbox = sandbox(context, &data_dir, [&tmp_dir, &socket])?;
     let spec = SpawnSpec {
         program: context.artifact.program.clone(),
@@ -191,6 +202,7 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunche
         data_dir,
         tmp_dir,
         sandbox,
+        egress: Some(temps_sandbox::Egress { socket: way_out, loopback: opened.set.allow_loopback.clone() }),
         env,
     };
     context.tap().spawn(&spec);
@@ -198,6 +210,10 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunche
         SpawnError::Refused(_) => NotLaunched::Refused(error.to_string()),
         error => NotLaunched::Failed(error.to_string()),
     })?;
+    let (launcher, exited) = (process.launcher_pid(), process.exited());
+    tokio::spawn(listener.serve(opened, launcher, async {
+        let _ = exited.await;
+    }));
     if let Some(relay) = relay {
         let (context, launcher, exited) = (context.clone(), process.launcher_pid(), process.exited());
         tokio::spawn(async move {
@@ -225,13 +241,28 @@ fn sandbox(context: &StartContext, data: &Path, [tmp, socket]: [&Path; 2]) -> Re
     let directory = socket.parent().unwrap_or(socket);
     let relay = socket.with_file_name(RELAY_SOCKET);
     let database = data.join(database::SQLITE_FILE);
-    for path in [tmp, directory, &relay, &database] {
+    let way_out = socket.with_file_name(EGRESS_SOCKET);
+    for path in [tmp, directory, &relay, &way_out, &database] {
         match crate::sandbox::own(path, user) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
     }
     Ok(spec.as_user(Some(user)))
+}
+
+/// What the plugin's way out of its network works with.
+fn way_out_of(context: &StartContext) -> egress::Context {
+    let shared = &context.shared;
+    egress::Context {
+        plugin: context.name.to_string(),
+        grants: context.grants.clone(),
+        set: shared.config().egress.of(context.name.as_str()),
+        resolver: Arc::clone(&shared.resolver),
+        audit: shared.audit.clone(),
+        metrics: shared.metrics.clone(),
+        log: context.log.clone(),
+    }
 }
 
 /// Tells the plugin where its database is, if it needs one. The answer is what has to be served for that.
@@ -552,25 +583,56 @@ async fn check(context: &StartContext, process: &Process, link: &Arc<Link>, puls
 }
 
 /// Measures what the plugin uses until the start is over.
-pub(crate) async fn watch_usage(context: StartContext, launcher: u32) {
+pub(crate) async fn watch_usage(context: StartContext, process: Arc<Process>) {
     let counted = || Traffic::counted(&context.shared.metrics, context.name.as_str());
     let mut meter = Meter::begin(Instant::now(), counted());
+    let limits = process.confined().limits();
     loop {
         let pause = context.shared.config().usage_every;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = context.over.cancelled() => return,
         }
-        // Failing means that the runtime ends.
-        let Ok(resources) = tokio::task::spawn_blocking(move || usage::measure(launcher)).await else {
-            return;
+        let (process, data) = (Arc::clone(&process), context.shared.places.data_path(context.name.as_str()));
+        let measure = move || {
+            let mut resources =
+                usage::measure(process.launcher_pid()).counted_by(&process.confined().usage());
+            resources.disk_bytes = crate::sandbox::used_by(&data);
+            resources
         };
-        let usage = meter.read(Instant::now(), Utc::now(), resources, counted());
+        // Failing means that the runtime ends.
+        let Ok(resources) = tokio::task::spawn_blocking(measure).await else { return };
+        let usage = meter.read(Instant::now(), Utc::now(), resources, counted()).near(&limits);
         // What was measured of a plugin that is gone would say nothing of it.
         if context.over.is_cancelled() {
             return;
         }
         context.report(Progress::Usage(usage)).await;
+    }
+}
+
+/// Ends a plugin whose data directory has grown beyond its limit. One file alone the kernel stops before.
+pub(crate) async fn watch_disk(context: StartContext, most: u64) {
+    let mut pause = DISK_LOOK_EVERY;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.over.cancelled() => return,
+        }
+        let data = context.shared.places.data_path(context.name.as_str());
+        let begin = Instant::now();
+        let Ok(used) = tokio::task::spawn_blocking(move || crate::sandbox::used_by(&data)).await else {
+            return;
+        };
+        // A directory that takes long to add up is looked at more rarely.
+        pause = DISK_LOOK_EVERY.max(begin.elapsed() * DISK_LOOK_SHARE);
+        if let Some(used) = used.filter(|used| *used > most) {
+            let (used, most) = (used >> 20, most >> 20);
+            let why = format!(
+                "its data directory has {used} MiB and may have {most} MiB (disk_max); remove some of it, or allow it more"
+            );
+            return context.report(Progress::HealthFailed(why)).await;
+        }
     }
 }
 

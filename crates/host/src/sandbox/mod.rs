@@ -2,6 +2,8 @@
 //!
 //! Settings and grants go in, what one plugin is to get comes out. Nothing here knows how a layer is built.
 
+mod disk;
+mod explain;
 mod users;
 
 use std::collections::BTreeMap;
@@ -9,7 +11,10 @@ use std::path::PathBuf;
 
 use crate::grants;
 
-pub use temps_sandbox::{Layer, LayerReport, Limits, Policies, Policy, State, Step};
+pub use explain::Explanation;
+pub use temps_sandbox::{Access, Layer, LayerReport, Limits, Mount, Policies, Policy, State, Step};
+
+pub(crate) use disk::used_by;
 pub(crate) use users::{Users, own};
 
 /// Least memory that a limit may leave, in bytes: less does not even load an interpreter.
@@ -223,6 +228,13 @@ impl SandboxSpec {
     pub fn as_user(self, user: Option<(u32, u32)>) -> Self {
         Self { user, ..self }
     }
+}
+
+/// The user that tries the sandbox where no host is there that would set one aside. Nothing belongs to it.
+#[must_use]
+pub fn trial_user() -> (u32, u32) {
+    let user = FIRST_USER - 1;
+    (user, user)
 }
 
 #[cfg(test)]

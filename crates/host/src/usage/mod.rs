@@ -10,9 +10,14 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use temps_sandbox::Limits;
+
 use crate::metrics::Metrics;
 
 pub(crate) use processes::{Resources, measure};
+
+/// From which share of a limit on a plugin is said to be near it, in percent: there is still time to do something.
+const NEAR_PERCENT: u64 = 90;
 
 /// What a plugin used in the time before `at`.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +36,12 @@ pub struct Usage {
     pub tasks: Option<u32>,
     /// Open descriptors at `at`.
     pub descriptors: Option<u32>,
+    /// Open descriptors of that one of its processes that has the most; the limit is for each process.
+    pub most_descriptors: Option<u32>,
+    /// Bytes that its data directory took at `at`.
+    pub disk_bytes: Option<u64>,
+    /// Limits of which it used 90 % or more, in words: `memory_max: 240 MiB of 256 MiB`.
+    pub near_limits: Vec<String>,
     /// What went over its channel and its routes.
     pub traffic: Traffic,
 }
@@ -62,6 +73,30 @@ impl Usage {
         self.cpu.filter(|_| over > 0.0).map(|cpu| (cpu.as_secs_f64() / over * 1000.0).round() / 10.0)
     }
 
+    /// Notes the limits that it is near, before it meets them. What is not known is near nothing.
+    #[must_use]
+    pub(crate) fn near(mut self, limits: &Limits) -> Self {
+        let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+        let plain = |count: u64| count.to_string();
+        let percent = |share: u64| format!("{share} %");
+        let cpu = self.cpu_percent().map(|percent| percent as u64);
+        let all: [(&str, Option<u64>, u64, &dyn Fn(u64) -> String); 5] = [
+            ("memory_max", self.memory_bytes, limits.memory_max, &mib),
+            ("cpu_quota", cpu, limits.cpu_quota.into(), &percent),
+            ("tasks_max", self.tasks.map(u64::from), limits.tasks_max, &plain),
+            ("nofile", self.most_descriptors.map(u64::from), limits.nofile, &plain),
+            ("disk_max", self.disk_bytes, limits.disk_max, &mib),
+        ];
+        let near = |used: Option<u64>, limit: u64| {
+            used.filter(|used| used.saturating_mul(100) >= limit.saturating_mul(NEAR_PERCENT))
+        };
+        let words = all.into_iter().filter_map(|(name, used, limit, show)| {
+            Some(format!("{name}: {} of {}", show(near(used, limit)?), show(limit)))
+        });
+        self.near_limits = words.collect();
+        self
+    }
+
     /// As it stands in the audit trail.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -72,6 +107,8 @@ impl Usage {
             "processes": self.processes,
             "tasks": self.tasks,
             "descriptors": self.descriptors,
+            "disk_bytes": self.disk_bytes,
+            "near_limits": self.near_limits,
             "channel": {
                 "frames_in": self.traffic.frames_in,
                 "frames_out": self.traffic.frames_out,
@@ -125,6 +162,9 @@ impl Meter {
             processes: resources.processes,
             tasks: resources.tasks,
             descriptors: resources.descriptors,
+            most_descriptors: resources.most_descriptors,
+            disk_bytes: resources.disk_bytes,
+            near_limits: Vec::new(),
             traffic: traffic.since(&before.traffic),
         }
     }
@@ -184,6 +224,22 @@ mod tests {
         let second = meter.read(after(40), Utc::now(), resources(Some(3_500)), traffic);
         assert_eq!((second.cpu_percent(), second.traffic), (Some(5.0), Traffic::default()));
         assert_eq!(second.over, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_plugin_near_a_limit_is_shown_before_it_meets_it_and_the_unknown_is_near_nothing() {
+        let begin = Instant::now();
+        let mut meter = Meter::begin(begin, Traffic::default());
+        let limits = Limits::default();
+        let found = Resources {
+            cpu: Some(Duration::from_secs(2)),
+            memory_bytes: Some(limits.memory_max / 100 * 95),
+            tasks: Some(10),
+            ..Resources::default()
+        };
+        let usage =
+            meter.read(begin + Duration::from_secs(8), Utc::now(), found, Traffic::default()).near(&limits);
+        assert_eq!(usage.near_limits, ["memory_max: 243 MiB of 256 MiB", "cpu_quota: 25 % of 25 %"]);
     }
 
     #[test]

@@ -15,6 +15,10 @@ pub(crate) struct Resources {
     pub(crate) processes: Option<u32>,
     pub(crate) tasks: Option<u32>,
     pub(crate) descriptors: Option<u32>,
+    /// Of the process that has the most.
+    pub(crate) most_descriptors: Option<u32>,
+    /// Of its data directory.
+    pub(crate) disk_bytes: Option<u64>,
 }
 
 /// Measures all processes below a launcher, the launcher itself left out. It reads files of the kernel and may take
@@ -25,6 +29,16 @@ pub(crate) fn measure(launcher: u32) -> Resources {
         sum.add(pid);
     }
     sum.finish()
+}
+
+impl Resources {
+    /// The same with what the plugin's control group counts, which misses no process that came and went.
+    #[must_use]
+    pub(crate) fn counted_by(mut self, group: &temps_sandbox::Usage) -> Self {
+        self.cpu = group.cpu_us.map(Duration::from_micros).or(self.cpu);
+        self.memory_bytes = group.memory.or(self.memory_bytes);
+        self
+    }
 }
 
 /// What was read of one process: `Err` when it may not be read, `None` when the process is gone.
@@ -40,11 +54,19 @@ struct Sum {
     tasks: Option<u32>,
     memory_bytes: Option<u64>,
     descriptors: Option<u32>,
+    most_descriptors: u32,
 }
 
 impl Default for Sum {
     fn default() -> Self {
-        Self { processes: 0, ticks: Some(0), tasks: Some(0), memory_bytes: Some(0), descriptors: Some(0) }
+        Self {
+            processes: 0,
+            ticks: Some(0),
+            tasks: Some(0),
+            memory_bytes: Some(0),
+            descriptors: Some(0),
+            most_descriptors: 0,
+        }
     }
 }
 
@@ -59,7 +81,11 @@ impl Sum {
         add(&mut self.ticks, stat.map(|stat| stat.map(|stat| stat.ticks)));
         add(&mut self.tasks, stat.map(|stat| stat.map(|stat| stat.tasks)));
         add(&mut self.memory_bytes, memory(pid));
-        add(&mut self.descriptors, descriptors(pid));
+        let descriptors = descriptors(pid);
+        if let Ok(Some(count)) = descriptors {
+            self.most_descriptors = self.most_descriptors.max(count);
+        }
+        add(&mut self.descriptors, descriptors);
     }
 
     /// A plugin has a process as long as it runs; none that can be seen means that nothing can be seen.
@@ -75,6 +101,8 @@ impl Sum {
             processes: Some(self.processes),
             tasks: self.tasks,
             descriptors: self.descriptors,
+            most_descriptors: self.descriptors.map(|_| self.most_descriptors),
+            disk_bytes: None,
         }
     }
 }

@@ -21,6 +21,7 @@ async fn host(program: &str, directory: &Path) -> Result<(), Box<dyn std::error:
         data_dir: directory.to_owned(),
         tmp_dir: directory.to_owned(),
         sandbox: SandboxSpec::processes_only(),
+        egress: None,
         env: BTreeMap::new(),
     };
     let process = Launcher::prepare(None).await?.spawn(&spec).await?;

@@ -7,5 +7,6 @@ mod full_disk;
 mod names;
 mod operating;
 mod rig;
+mod sandboxed;
 mod settings;
 mod updating;

@@ -18,6 +18,7 @@ fn wanted() -> Wanted {
     Wanted {
         policies: Policies::strictest(),
         limits: Limits::default(),
+        egress: None,
         mounts: vec![Mount { path: "/srv/data".into(), access: crate::plan::Access::Data }],
         user: Some((70_001, 70_001)),
     }

@@ -35,7 +35,8 @@ pub(super) struct Place {
 /// What a program uses. What this machine does not measure is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Memory of all its processes, in bytes, its temporary files among them.
+    /// Memory of all its processes, in bytes, its temporary files among them. Copies of files that the kernel gives up when
+    /// memory gets short are left out.
     pub memory: Option<u64>,
     /// Processor time since its start, in microseconds.
     pub cpu_us: Option<u64>,
@@ -77,9 +78,7 @@ impl Group {
     /// What the program uses now.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let memory = self.place("memory").and_then(|place| {
-            number(&place.path.join(if place.unified { "memory.current" } else { "memory.usage_in_bytes" }))
-        });
+        let memory = self.place("memory").and_then(memory);
         let tasks = self.place("pids").and_then(|place| number(&place.path.join("pids.current")));
         let throttled =
             self.place("cpu").and_then(|place| field(&place.path.join("cpu.stat"), "nr_throttled"));
@@ -205,6 +204,17 @@ fn write(path: &Path, text: &str) -> Result<(), GroupsError> {
     let opened = std::fs::OpenOptions::new().write(true).open(path);
     let written = opened.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
     written.map_err(|source| GroupsError { path: path.to_owned(), source })
+}
+
+/// What would still be in use if the kernel gave up everything that it can.
+fn memory(place: &Place) -> Option<u64> {
+    let (used, idle) = if place.unified {
+        ("memory.current", "inactive_file")
+    } else {
+        ("memory.usage_in_bytes", "total_inactive_file")
+    };
+    let used = number(&place.path.join(used))?;
+    Some(used.saturating_sub(field(&place.path.join("memory.stat"), idle).unwrap_or_default()))
 }
 
 fn number(path: &Path) -> Option<u64> {

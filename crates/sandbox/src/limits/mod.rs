@@ -14,8 +14,9 @@ pub use group::{Group, Usage};
 pub use groups::{Groups, GroupsError};
 pub use hierarchy::Mechanism;
 
-/// Processes and threads of the launcher in the program's group; they are added to what the program may have.
-pub const LAUNCHER_TASKS: u64 = 4;
+/// Processes and threads of the launcher in the program's group, the way out of its network among them; they are added to
+/// what the program may have.
+pub const LAUNCHER_TASKS: u64 = 5;
 
 /// The limits that a control group is to keep. `None` where none is wanted, or something else keeps it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,8 +7,9 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, remove_capability_from_bounding_set,
 };
 
-/// What the init does itself: mounts, and emptying the bounding set.
-const OF_INIT: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SETPCAP);
+/// What the init does itself: mounts, emptying the bounding set, and listening where names are asked for.
+const OF_INIT: CapabilitySet =
+    CapabilitySet::SYS_ADMIN.union(CapabilitySet::SETPCAP).union(CapabilitySet::NET_BIND_SERVICE);
 
 /// Keeps what the init needs over its execution.
 pub(super) fn keep_for_init() -> io::Result<()> {
@@ -22,9 +23,14 @@ pub(super) fn keep_for_init() -> io::Result<()> {
 }
 
 /// Drops all of them, and empties the set from which an execution could bring them back.
+pub(super) fn drop_all() -> io::Result<()> {
+    reduce_to(CapabilitySet::empty())
+}
+
+/// Drops all but `kept`, and empties the set from which an execution could bring any back.
 ///
 /// An ordinary user without a namespace of its own may not touch that last set; no new privileges closes the same way.
-pub(super) fn drop_all() -> io::Result<()> {
+pub(crate) fn reduce_to(kept: CapabilitySet) -> io::Result<()> {
     rustix::thread::clear_ambient_capability_set()?;
     let mut sets = rustix::thread::capabilities(None)?;
     sets.effective = sets.permitted;
@@ -42,8 +48,9 @@ pub(super) fn drop_all() -> io::Result<()> {
             Err(_) => break,
         }
     }
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    // What is not there cannot be kept: an ordinary user outside of namespaces has none.
+    let kept = kept.intersection(rustix::thread::capabilities(None)?.permitted);
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 

@@ -22,6 +22,11 @@ mod user_namespace;
 
 use std::io;
 
+pub(crate) use capabilities::reduce_to as keep_capabilities;
+pub(crate) use privileges::give_up as give_up_new_privileges;
+pub(crate) use system_calls::rules as system_call_rules;
+pub(crate) use user::become_user;
+
 use crate::plan::{Containment, Plan, Stage, Step};
 
 /// What the steps achieved, as measured.
@@ -84,6 +89,8 @@ fn apply_one(step: &Step) -> io::Result<Option<Remark>> {
         Step::NetworkNamespace => network_namespace::enter(),
         Step::PrivateMounts => mounts::make_private(),
         Step::Root(root) => root::change(root),
+        // A process of its own, which the init starts once all of this is done.
+        Step::Egress(_) => Ok(()),
         Step::FreshProc { required } => match proc::mount() {
             Err(error) if *required => Err(error),
             _ => Ok(()),

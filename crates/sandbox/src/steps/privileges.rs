@@ -3,6 +3,6 @@
 use std::io;
 
 /// Gives them up, for good and for everything that is executed later.
-pub(super) fn give_up() -> io::Result<()> {
+pub(crate) fn give_up() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
 }

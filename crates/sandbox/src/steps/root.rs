@@ -143,6 +143,10 @@ fn write_settings(stage: &Path, root: &Root) -> io::Result<()> {
     write_new(&etc.join("passwd"), &users)?;
     write_new(&etc.join("group"), &groups)?;
     write_new(&etc.join("nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n")?;
+    if !root.network_files {
+        let server = crate::egress::NAME_SERVER.ip();
+        write_new(&etc.join("resolv.conf"), &format!("nameserver {server}\n"))?;
+    }
     if !etc.join("hosts").exists() {
         write_new(&etc.join("hosts"), &format!("127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n"))?;
     }

@@ -14,77 +14,82 @@ use seccompiler::{
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
+/// Calls with the names that they have in documentation.
+macro_rules! calls {
+    ($($name:ident,)*) => { &[$((stringify!($name), libc::$name)),*] };
+}
+
 /// Calls that are refused whatever their arguments are.
-const REFUSED: &[c_long] = &[
+const REFUSED: &[(&str, c_long)] = calls![
     // mounts and roots
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    libc::SYS_mount_setattr,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_move_mount,
+    SYS_open_tree,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+    SYS_mount_setattr,
     // namespaces
-    libc::SYS_unshare,
-    libc::SYS_setns,
+    SYS_unshare,
+    SYS_setns,
     // other processes
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_kcmp,
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_pidfd_getfd,
+    SYS_kcmp,
     // rarely used parts of the kernel with a history
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_fanotify_init,
-    libc::SYS_lookup_dcookie,
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_userfaultfd,
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
+    SYS_keyctl,
+    SYS_add_key,
+    SYS_request_key,
+    SYS_fanotify_init,
+    SYS_lookup_dcookie,
     // the machine
-    libc::SYS_kexec_load,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_reboot,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_clock_adjtime,
-    libc::SYS_adjtimex,
-    libc::SYS_acct,
-    libc::SYS_syslog,
-    libc::SYS_vhangup,
-    libc::SYS_quotactl,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
+    SYS_kexec_load,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_reboot,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_clock_adjtime,
+    SYS_adjtimex,
+    SYS_acct,
+    SYS_syslog,
+    SYS_vhangup,
+    SYS_quotactl,
+    SYS_sethostname,
+    SYS_setdomainname,
     // files by number instead of by path
-    libc::SYS_open_by_handle_at,
-    libc::SYS_name_to_handle_at,
+    SYS_open_by_handle_at,
+    SYS_name_to_handle_at,
 ];
 
 #[cfg(target_arch = "x86_64")]
-const REFUSED_HERE: &[c_long] = &[
-    libc::SYS_kexec_file_load,
-    libc::SYS_iopl,
-    libc::SYS_ioperm,
-    libc::SYS_uselib,
-    libc::SYS_ustat,
-    libc::SYS_sysfs,
-    libc::SYS__sysctl,
-    libc::SYS_modify_ldt,
+const REFUSED_HERE: &[(&str, c_long)] = calls![
+    SYS_kexec_file_load,
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_uselib,
+    SYS_ustat,
+    SYS_sysfs,
+    SYS__sysctl,
+    SYS_modify_ldt,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const REFUSED_HERE: &[c_long] = &[];
+const REFUSED_HERE: &[(&str, c_long)] = &[];
 
 /// Families of sockets that programs use: files, IPv4, IPv6, and the kernel's own answers about addresses.
 const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
@@ -124,13 +129,32 @@ pub(super) fn filter(internet: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// What the filters refuse, in words.
+pub(crate) fn rules(internet: bool) -> Vec<String> {
+    let refused = REFUSED.iter().chain(REFUSED_HERE).filter_map(|(name, _)| name.strip_prefix("SYS_"));
+    let mut rules = vec![
+        format!("system calls that are refused: {}", refused.collect::<Vec<_>>().join(", ")),
+        "system calls that seem not to exist, so that libraries take the older ones: clone3, openat2"
+            .to_owned(),
+        "clone: no new namespaces; personality: only the present one; ioctl: nothing into a terminal's input"
+            .to_owned(),
+        "socket: unix, IPv4, IPv6 and netlink only; no raw ones, no multipath TCP".to_owned(),
+        "chmod, open, mknod and their likes: no set-user-ID or set-group-ID bit, no devices".to_owned(),
+        "calls of another table (32-bit, x32) end the program".to_owned(),
+    ];
+    if !internet {
+        rules.push("socket: no IPv4 and no IPv6, because there is no network namespace here".to_owned());
+    }
+    rules
+}
+
 /// One program for each answer.
 fn compile(internet: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
     let refused = SeccompAction::Errno(errno(libc::EPERM));
     let missing = SeccompAction::Errno(errno(libc::ENOSYS));
     // Their arguments stand in a structure, which cannot be read here. Libraries then use the older calls.
     let unknown: Rules = [libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new())).into();
-    let mut programs = vec![program(unknown, missing)?, program(rules(internet)?, refused)?];
+    let mut programs = vec![program(unknown, missing)?, program(forbidden(internet)?, refused)?];
     if cfg!(target_arch = "x86_64") {
         programs.push(without_x32());
     }
@@ -146,8 +170,8 @@ fn errno(number: libc::c_int) -> u32 {
     number.unsigned_abs()
 }
 
-fn rules(internet: bool) -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).map(|call| (*call, Vec::new())).collect();
+fn forbidden(internet: bool) -> Result<Rules, seccompiler::BackendError> {
+    let mut rules: Rules = REFUSED.iter().chain(REFUSED_HERE).map(|(_, call)| (*call, Vec::new())).collect();
     rules.insert(libc::SYS_clone, any(NEW_NAMESPACES.map(|flag| bit(0, u64::from(flag.unsigned_abs()))))?);
     rules.insert(libc::SYS_socket, sockets(internet)?);
     rules.insert(libc::SYS_ioctl, any(TERMINAL_INPUT.map(|order| is(1, order)))?);

@@ -5,7 +5,7 @@ use std::io;
 use rustix::process::{Gid, Uid};
 
 /// Becomes this user for good, in this group alone.
-pub(super) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     if uid == 0 || gid == 0 {
         return Err(io::Error::other("a program never runs as user 0 or group 0"));
     }

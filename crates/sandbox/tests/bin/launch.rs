@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::Timespec;
 use temps_sandbox::{
-    Arg, Containment, Control, ControlError, Decision, Group, Groups, Layer, Limits, Machine, Mount, Order,
-    Plan, Policies, Policy, Program, Remark, Report, Step, Wanted, decide,
+    Arg, Containment, Control, ControlError, Decision, Egress, Group, Groups, Layer, Limits, Machine, Mount,
+    Order, Plan, Policies, Policy, Program, Remark, Report, Step, Wanted, decide,
 };
 
 fn main() -> ExitCode {
@@ -48,6 +48,7 @@ struct Sandbox {
     policies: BTreeMap<Layer, Policy>,
     limits: Option<Limits>,
     mounts: Vec<Mount>,
+    egress: Option<Egress>,
     user: Option<(u32, u32)>,
     directory: Option<std::path::PathBuf>,
 }
@@ -103,6 +104,7 @@ fn decided(executable: &std::path::Path, text: &str) -> Result<(Boxed, Sandbox),
         policies,
         limits: sandbox.limits.unwrap_or_default(),
         mounts: sandbox.mounts.clone(),
+        egress: sandbox.egress.clone(),
         user: sandbox.user,
     };
     let decision = decide(&machine, &wanted)?;

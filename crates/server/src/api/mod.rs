@@ -57,5 +57,6 @@ pub mod page;
 pub mod plugins;
 pub mod problem;
 pub mod projects;
+pub mod sandbox;
 pub mod storage;
 pub mod version;

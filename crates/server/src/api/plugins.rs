@@ -59,6 +59,8 @@ pub struct Plugin {
     pub api_version: Option<PluginApiVersion>,
     /// The database of its own; `null` for a plugin that needs none, or was granted none.
     pub database: Option<PluginDatabase>,
+    /// What it may reach outside; `null` for a file that is no plugin (yet).
+    pub egress: Option<PluginEgress>,
     /// How far it is with its events; `null` for a file that is no plugin (yet), and when it cannot be measured.
     pub deliveries: Option<DeliveryProgress>,
     /// What can be done now: `start`, `stop`, `restart`, `enable`, `disable`, `grant`, `configure`, `adopt`.
@@ -82,6 +84,12 @@ pub struct Usage {
     pub tasks: Option<u32>,
     /// Open descriptors.
     pub descriptors: Option<u32>,
+    /// Bytes that its data directory takes.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
+    /// Limits of which it used 90 % or more, in words.
+    #[serde(default)]
+    pub near_limits: Vec<String>,
     /// Frames that it sent over its channel.
     pub frames_in: u64,
     /// Frames that it was sent.
@@ -120,6 +128,20 @@ pub struct PluginDatabase {
     pub reachable: Option<bool>,
     /// Why not; for admins.
     pub reason: Option<String>,
+}
+
+/// What a plugin may reach outside, and how it gets there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginEgress {
+    /// `granted`: through the host, to the targets alone. `none`: not at all. `open`: nothing keeps it from reaching whatever this
+    /// machine reaches. `unknown`: it does not run.
+    pub way: String,
+    /// Granted targets: `name:port`, `*.name:port` or `*:port`.
+    pub targets: Vec<String>,
+    /// Addresses of this machine's loopback that the operator opened for development.
+    pub allow_loopback: Vec<String>,
+    /// Targets that may speak other protocols than TLS.
+    pub without_tls: Vec<String>,
 }
 
 /// How a start of a plugin ended.

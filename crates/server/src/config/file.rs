@@ -35,6 +35,7 @@ struct File {
     plugin_databases: PluginDatabases,
     sandbox: super::sandbox::Sandbox,
     limits: super::sandbox::Limits,
+    egress: super::egress::Egress,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -173,6 +174,7 @@ impl File {
         set(&mut config.databases.isolate, databases.isolate);
         self.sandbox.take(&mut config.sandbox);
         self.limits.take(&mut config.limits);
+        self.egress.take(&mut config.egress);
     }
 }
 

@@ -4,6 +4,7 @@
 //! probably meant. Nothing is accepted that does nothing. This module reads; it changes nothing on disk.
 
 mod database;
+mod egress;
 mod file;
 mod places;
 mod sandbox;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use temps_host::HostConfig;
 use temps_host::config::{GrantsDefault, HealthPolicy, RestartPolicy};
 use temps_host::database::DatabaseSettings;
+use temps_host::egress::EgressSettings;
 use temps_host::sandbox::{LimitSettings, SandboxSettings};
 use temps_host::secrets::Secret;
 use temps_store::DatabaseAddress;
@@ -65,6 +67,8 @@ pub struct Config {
     pub sandbox: SandboxSettings,
     /// How much plugins may use.
     pub limits: LimitSettings,
+    /// What plugins may reach beside what they are granted, for development and for protocols without TLS.
+    pub egress: EgressSettings,
     /// How deployments are probed.
     pub probe: ProbePolicy,
     /// Executable that answers as a launcher; `None` for the running program.
@@ -110,6 +114,8 @@ pub struct Overrides {
     pub public_url: Option<String>,
     /// `--demo`.
     pub demo: bool,
+    /// `--allow-loopback`, once or more: a plugin and an address of this machine's loopback.
+    pub allow_loopback: Vec<(String, std::net::SocketAddrV4)>,
     /// Executable that answers as a launcher.
     pub launcher: Option<PathBuf>,
 }
@@ -218,6 +224,7 @@ impl Config {
             databases: host.databases,
             sandbox: host.sandbox,
             limits: host.limits,
+            egress: host.egress,
             probe: ProbePolicy::default(),
             launcher: None,
             demo: false,
@@ -257,6 +264,7 @@ impl Config {
         host.databases = self.databases.clone();
         host.sandbox = self.sandbox.clone();
         host.limits = self.limits.clone();
+        host.egress = self.egress.clone();
         host
     }
 
@@ -319,6 +327,9 @@ impl Config {
         if let Some(launcher) = &overrides.launcher {
             self.launcher = Some(launcher.clone());
         }
+        for (plugin, address) in &overrides.allow_loopback {
+            self.egress.plugins.entry(plugin.clone()).or_default().allow_loopback.push(*address);
+        }
         self.demo |= overrides.demo;
         Ok(())
     }
@@ -345,6 +356,7 @@ impl Config {
         }
         self.sandbox.check().map_err(|message| wrong("sandbox", message))?;
         self.limits.check().map_err(|message| wrong("limits", message))?;
+        self.egress.check().map_err(|message| wrong("egress", message))?;
         self.databases.check().map_err(|message| wrong("plugin_databases", message))?;
         if self.probe.healthy_for >= self.probe.give_up_after {
             return Err(wrong("probe.healthy_for", "must be shorter than probe.give_up_after".into()));
@@ -441,7 +453,17 @@ mod tests {
     fn settings_that_would_do_nothing_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = Config::load(&surroundings(dir.path(), "[limits]\nmemory = \"1G\"\n")).unwrap_err();
-        assert!(error.to_string().contains("temps.toml:1: "), "{error}");
+        assert!(error.to_string().contains("temps.toml:2: "), "{error}");
+        for (file, expected) in [
+            ("[limits]\nmemory_max = \"lots\"\n", "256M"),
+            ("[limits]\ncpu_quota = 25\n", "string"),
+            ("[limits]\ntasks_max = 1\n", "limits.tasks_max"),
+            ("[sandbox.layers]\nfiels = \"require\"\n", "files"),
+            ("[sandbox.layers]\nfiles = \"maybe\"\n", "prefer"),
+        ] {
+            let text = Config::load(&surroundings(dir.path(), file)).unwrap_err().to_string();
+            assert!(text.contains(expected), "{file:?}: {text}");
+        }
     }
 
     #[test]

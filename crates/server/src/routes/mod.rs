@@ -18,6 +18,7 @@ mod pages;
 mod paging;
 mod plugins;
 mod projects;
+mod sandbox;
 mod status;
 mod storage;
 mod streams;
@@ -73,6 +74,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(plugins::debug))
         .routes(routes!(plugins::adopt))
         .routes(routes!(plugins::drop_database))
+        .routes(routes!(sandbox::explain))
         .routes(routes!(grants::list, grants::give, grants::revoke))
         .routes(routes!(config::get, config::change, config::replace))
         .routes(routes!(storage::list, storage::clear))

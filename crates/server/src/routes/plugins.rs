@@ -10,7 +10,9 @@ use super::deliveries;
 use super::extract::{Body, OptionalBody, Path};
 use crate::api::deliveries::DeliveryProgress;
 use crate::api::page::Page;
-use crate::api::plugins::{Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, Usage};
+use crate::api::plugins::{
+    Adoption, Crash, DebugSwitch, Plugin, PluginApiVersion, PluginDatabase, PluginEgress, Usage,
+};
 use crate::app::App;
 use crate::auth::Identity;
 
@@ -192,6 +194,14 @@ fn plugin(app: &App, snapshot: &PluginSnapshot, role: Role, deliveries: Option<D
             reachable: seen.reachable,
             reason: seen.reason.filter(|_| role == Role::Admin),
         }),
+        egress: app.host().egress(&snapshot.name).filter(|_| snapshot.manifest.is_some()).map(|seen| {
+            PluginEgress {
+                way: seen.way.as_str().to_owned(),
+                targets: seen.targets,
+                allow_loopback: seen.set.allow_loopback.iter().map(ToString::to_string).collect(),
+                without_tls: seen.set.without_tls,
+            }
+        }),
         deliveries,
         allowed_actions: snapshot.allowed_actions.iter().map(|action| (*action).to_owned()).collect(),
     }
@@ -207,6 +217,8 @@ fn usage(from: &temps_host::usage::Usage) -> Usage {
         processes: from.processes,
         tasks: from.tasks,
         descriptors: from.descriptors,
+        disk_bytes: from.disk_bytes,
+        near_limits: from.near_limits.clone(),
         frames_in: traffic.frames_in,
         frames_out: traffic.frames_out,
         frame_bytes_in: traffic.frame_bytes_in,

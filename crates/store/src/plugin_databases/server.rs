@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_rustls::TlsConnector;
+
+use crate::tls::{BadEncryption, Parameters};
 
 /// How long one connection may take to open, TLS among it. A server that is there answers in far less.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,7 +40,16 @@ pub type Stream = Box<dyn Transport>;
 pub struct Server {
     pub(super) admin: tokio_postgres::Config,
     target: Target,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// `None` where nothing is encrypted.
+    tls: Option<Tls>,
+}
+
+#[derive(Clone)]
+struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+    /// Whether a server that takes no TLS is refused.
+    required: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,9 +91,9 @@ impl Server {
     /// Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, or `postgres:///DATABASE?user=…&host=/directory` for a Unix socket.
     /// The database (by default `postgres`) is where the administrator connects to.
     ///
-    /// Over a Unix socket and on this machine nothing is encrypted unless `sslmode=require` says so; to another machine
-    /// everything is unless `sslmode=disable` says so. A certificate is always checked, against `sslrootcert` (a PEM file) or
-    /// the system's certificates.
+    /// `sslmode` and `sslrootcert` mean what they mean to PostgreSQL's own programs. Without `sslmode`, a server on another
+    /// machine is `verify-full`, because the administrator's password goes there, and one on this machine is `disable`.
+    /// Over a Unix socket nothing is encrypted.
     ///
     /// # Errors
     /// What is wrong with it, without repeating it.
@@ -98,7 +107,7 @@ impl Server {
                 "it must begin with postgres://, for example postgres://admin:secret@db.example.com/",
             ));
         }
-        let (url, own) = take_own(url);
+        let (url, parameters) = Parameters::take(url);
         let mut admin: tokio_postgres::Config = url
             .parse()
             .map_err(|_| wrong("it is not a PostgreSQL URL like postgres://admin:secret@db.example.com/"))?;
@@ -115,22 +124,16 @@ impl Server {
             [] => return Err(wrong("it names no server")),
             _ => return Err(wrong("it names more than one server; name the one that takes writes")),
         };
-        let encrypted = match own.mode.as_deref() {
-            None => !target.is_local(),
-            Some("disable") => false,
-            Some("require" | "verify-full") => true,
-            Some(_) => {
-                return Err(wrong(
-                    "sslmode must be disable, require or verify-full (which are the same here)",
-                ));
+        let encryption = parameters.read(if target.is_local() { "disable" } else { "verify-full" })?;
+        let tls = match (&target, encryption.mode) {
+            (_, SslMode::Disable) | (Target::Unix(_), SslMode::Prefer) => None,
+            (Target::Unix(_), _) => return Err(wrong("a Unix socket is not encrypted; leave sslmode out")),
+            (Target::Tcp { host, .. }, mode) => {
+                let name = ServerName::try_from(host.clone())
+                    .map_err(|_| wrong("its host is not a name that a certificate could have"))?;
+                let connector = TlsConnector::from(Arc::new(encryption.client()?));
+                Some(Tls { connector, name, required: mode == SslMode::Require })
             }
-        };
-        let tls = match &target {
-            Target::Tcp { host, .. } if encrypted => Some(tls(host, own.roots.as_deref())?),
-            Target::Unix(_) if own.mode.is_some() && encrypted => {
-                return Err(wrong("a Unix socket is not encrypted; leave sslmode out"));
-            }
-            _ => None,
         };
         admin.application_name("temps");
         // The stream is encrypted, where it is, before the library sees it.
@@ -165,12 +168,13 @@ impl Server {
         };
         let mut tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
-        let Some((connector, name)) = &self.tls else { return Ok(Box::new(tcp)) };
+        let Some(tls) = &self.tls else { return Ok(Box::new(tcp)) };
         tcp.write_all(&TLS_REQUEST).await.map_err(failed)?;
-        if tcp.read_u8().await.map_err(failed)? != b'S' {
-            return Err(DialError::NoTls(self.place()));
+        match tcp.read_u8().await.map_err(failed)? {
+            b'S' => Ok(Box::new(tls.connector.connect(tls.name.clone(), tcp).await.map_err(failed)?)),
+            b'N' if !tls.required => Ok(Box::new(tcp)),
+            _ => Err(DialError::NoTls(self.place())),
         }
-        Ok(Box::new(connector.connect(name.clone(), tcp).await.map_err(failed)?))
     }
 }
 
@@ -191,54 +195,10 @@ impl Target {
     }
 }
 
-/// What the URL says of encryption.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Own {
-    mode: Option<String>,
-    roots: Option<String>,
-}
-
-/// Takes the parameters out of a URL that the library does not know, or knows in a weaker sense.
-fn take_own(url: &str) -> (String, Own) {
-    let mut own = Own::default();
-    let Some((base, query)) = url.split_once('?') else { return (url.to_owned(), own) };
-    let mut rest = Vec::new();
-    for pair in query.split('&') {
-        match pair.split_once('=') {
-            Some(("sslmode", value)) => own.mode = Some(value.to_owned()),
-            Some(("sslrootcert", value)) => own.roots = Some(value.replace("%2F", "/").replace("%2f", "/")),
-            _ => rest.push(pair),
-        }
+impl From<BadEncryption> for ServerError {
+    fn from(error: BadEncryption) -> Self {
+        Self(error.to_string())
     }
-    (format!("{base}?{}", rest.join("&")), own)
-}
-
-fn tls(host: &str, roots_file: Option<&str>) -> Result<(TlsConnector, ServerName<'static>), ServerError> {
-    let mut roots = RootCertStore::empty();
-    match roots_file {
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        Some(file) => {
-            let unusable =
-                |error: &dyn fmt::Display| ServerError(format!("sslrootcert {file} cannot be used: {error}"));
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unusable(&error))? {
-                let certificate = certificate.map_err(|error| unusable(&error))?;
-                roots.add(certificate).map_err(|error| unusable(&error))?;
-            }
-        }
-    }
-    if roots.is_empty() {
-        let what = "there is no root certificate to check the server's against; install ca-certificates or name a file with sslrootcert";
-        return Err(ServerError(what.to_owned()));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| ServerError(error.to_string()))?;
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| ServerError("its host is not a name that a certificate could have".to_owned()))?;
-    Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
 #[cfg(test)]
@@ -256,6 +216,8 @@ mod tests {
                 false,
             ),
             ("postgres://admin:hunter2@10.0.0.1/?sslmode=disable", "10.0.0.1:5432", false),
+            ("postgres://admin:hunter2@10.0.0.1/?sslmode=prefer", "10.0.0.1:5432", true),
+            ("postgres://admin:hunter2@127.0.0.1/?sslmode=require", "127.0.0.1:5432", true),
         ] {
             let server = Server::parse(url).unwrap();
             assert_eq!((server.place().as_str(), server.tls.is_some()), (place, encrypted), "{url}");
@@ -272,7 +234,8 @@ mod tests {
             "postgres://:hunter2@h/",
             "postgres://admin:hunter2@a,b/",
             "postgres://admin:hunter2@/",
-            "postgres://admin:hunter2@h/?sslmode=prefer",
+            "postgres://admin:hunter2@h/?sslmode=maybe",
+            "postgres:///postgres?user=admin&password=hunter2&host=/run/postgresql&sslmode=require",
             "postgres://admin:hunter2@h/?nonsense=1",
         ] {
             let error = Server::parse(url).unwrap_err();

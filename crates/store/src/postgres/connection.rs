@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::pipeline::Values;
-use super::tls::Encryption;
+use crate::tls::{BadEncryption, Parameters};
 use crate::{PostgresUrl, Seq, StoreError};
 
 /// How long one try to connect may take, the handshake and TLS among it. A server that is there answers in far less.
@@ -46,6 +46,9 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration:
 /// The oldest server that has everything that is used here.
 const OLDEST_SERVER: i32 = 130_000;
 
+/// `sslmode` where the URL has none, as PostgreSQL's own programs have it.
+const DEFAULT_SSLMODE: &str = "prefer";
+
 /// Opens connections. Each follows the journal's head when it listens.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -68,13 +71,13 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 impl Connector {
     /// Reads the URL. `head` is told what a listening connection hears.
     pub(super) fn new(url: &PostgresUrl, node: &str, head: watch::Sender<Seq>) -> Result<Self, StoreError> {
-        let (plain, sslmode, sslrootcert) = take_encryption(url.expose());
+        let (plain, parameters) = Parameters::take(url.expose());
         let bad = |error: tokio_postgres::Error| StoreError::BadAddress { reason: whole(&error) };
         let mut config = Config::from_str(&plain).map_err(bad)?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(StoreError::BadAddress { reason: "it names no server".into() });
         }
-        let encryption = Encryption::new(sslmode.as_deref(), sslrootcert.as_deref())?;
+        let encryption = parameters.read(DEFAULT_SSLMODE)?;
         let (idle, interval, retries) = KEEPALIVE;
         config
             .ssl_mode(encryption.mode)
@@ -84,7 +87,7 @@ impl Connector {
             .keepalives_interval(interval)
             .keepalives_retries(retries)
             .tcp_user_timeout(idle);
-        Ok(Self { config, tls: encryption.connector()?, head })
+        Ok(Self { config, tls: MakeRustlsConnect::new(encryption.client()?), head })
     }
 
     /// Connects, and tries again until `deadline` while the server cannot be reached. It tries at least once.
@@ -262,23 +265,6 @@ pub(super) fn unreachable(reason: &str) -> StoreError {
     StoreError::Unreachable { reason: reason.to_owned() }
 }
 
-/// Takes `sslmode` and `sslrootcert` out of the URL: the library knows fewer values than users of PostgreSQL do.
-fn take_encryption(url: &str) -> (String, Option<String>, Option<String>) {
-    let Some((base, query)) = url.split_once('?') else { return (url.to_owned(), None, None) };
-    let (mut mode, mut roots, mut rest) = (None, None, Vec::new());
-    for pair in query.split('&') {
-        let decoded =
-            |value: &str| Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned());
-        match pair.split_once('=') {
-            Some(("sslmode", value)) => mode = decoded(value),
-            Some(("sslrootcert", value)) => roots = decoded(value),
-            _ => rest.push(pair),
-        }
-    }
-    let plain = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
-    (plain, mode, roots)
-}
-
 /// An error with what is behind it: the library's own words say only where it happened.
 fn whole(error: &tokio_postgres::Error) -> String {
     let mut said = error.to_string();
@@ -291,6 +277,12 @@ fn whole(error: &tokio_postgres::Error) -> String {
         source = inner.source();
     }
     said
+}
+
+impl From<BadEncryption> for StoreError {
+    fn from(error: BadEncryption) -> Self {
+        StoreError::BadAddress { reason: error.to_string() }
+    }
 }
 
 impl From<tokio_postgres::Error> for StoreError {

@@ -26,7 +26,6 @@ mod retention;
 mod standing;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod trail;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -34,15 +34,17 @@ class AsgiApp:
     def __init__(self, app: App) -> None:
         self._app = app
         self._state: dict[str, Any] = {}
-        self._events: asyncio.Queue[Message] = asyncio.Queue()
         self._lifespan: Optional["asyncio.Task[None]"] = None
-        self._told: asyncio.Queue[Message] = asyncio.Queue()
+        self._events: asyncio.Queue[Message]
+        self._told: asyncio.Queue[Message]
 
     async def start(self, ctx: Context) -> None:
         """Starts the application's lifespan. One that has none is started all the same.
 
         :raises RuntimeError: when the application says that it cannot start.
         """
+        # Here, because older versions of Python bind a queue to the loop in which it is made.
+        self._events, self._told = asyncio.Queue(), asyncio.Queue()
         self._state["ctx"] = ctx
         self._lifespan = asyncio.ensure_future(self._live())
         await self._ask("lifespan.startup")

@@ -10,7 +10,7 @@ import mimetypes
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import TYPE_CHECKING, Any, Optional, Union, cast
 
 from .http import Request, Response
 
@@ -48,7 +48,7 @@ class Pages:
         path = Path(directory).resolve() if isinstance(directory, (str, os.PathLike)) else None
         self._inside_of = path
         self._root = cast(Any, path or directory)
-        if not (self._root / "index.html").is_file():
+        if _read(self._root / "index.html") is None:
             raise FileNotFoundError(f"{directory} has no index.html; build the page first")
 
     def answer(self, request: Request) -> Response:
@@ -58,19 +58,19 @@ class Pages:
         if request.path == "/ui":
             # Relative, so that it holds behind any prefix.
             return Response(301, b"", [("Location", "ui/")])
-        file = self._find(request.path[len("/ui/") :].rstrip("/"))
-        if file is None:
+        found = self._find(request.path[len("/ui/") :].rstrip("/"))
+        if found is None:
             return Response.problem(404, "there is no such file")
-        data = file.read_bytes()
+        name, data = found
         tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-        cache = _FOR_EVER if _HASHED.fullmatch(file.name) else _ASK_AGAIN
+        cache = _FOR_EVER if _HASHED.fullmatch(name) else _ASK_AGAIN
         headers = [("Cache-Control", cache), ("ETag", tag), ("X-Content-Type-Options", "nosniff")]
         if request.headers.get("if-none-match") == tag:
             return Response(304, b"", headers)
-        return Response(200, data, [("Content-Type", _content_type(file.name)), *headers])
+        return Response(200, data, [("Content-Type", _content_type(name)), *headers])
 
-    def _find(self, path: str) -> Any:
-        """The file at ``path``; for a path without an extension, which is a page of the application, its index."""
+    def _find(self, path: str) -> Optional[tuple[str, bytes]]:
+        """Name and content of the file at ``path``; a path without an extension is a page of the application: its index."""
         segments = path.split("/")
         if ".." not in segments and "\0" not in path:
             file = self._root
@@ -78,9 +78,21 @@ class Pages:
                 file = file / segment
             # A link in the directory must not lead out of it.
             stays = self._inside_of is None or self._inside_of in file.resolve().parents
-            if stays and file.is_file():
-                return file
-        return None if "." in path.rsplit("/", 1)[-1] else self._root / "index.html"
+            content = _read(file) if stays else None
+            if content is not None:
+                return file.name, content
+        if "." in segments[-1]:
+            return None
+        index = _read(self._root / "index.html")
+        return None if index is None else ("index.html", index)
+
+
+def _read(file: Any) -> Optional[bytes]:
+    """The content of a file; ``None`` when there is none. Archives say in several ways that something is not in them."""
+    try:
+        return cast(bytes, file.read_bytes()) if file.is_file() else None
+    except (OSError, KeyError):
+        return None
 
 
 def _content_type(name: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TypeVar
 
 from . import handshake
+from ._rules import WireError
 from .context import Context
 from .events import Event, is_pattern, matches
 from .handshake import Launch, Ready
@@ -181,8 +183,14 @@ class Plugin:
         return self._server
 
     def ready(self, server: Server) -> Ready:
-        """What the ready line says."""
-        return Ready(has_ui=self._ui is not None, openapi=self._openapi, features=server.features)
+        """What the ready line says. An OpenAPI document with which it would be too long is left out, and that is logged."""
+        ready = Ready(has_ui=self._ui is not None, openapi=self._openapi, features=server.features)
+        try:
+            ready.to_line()
+        except WireError as error:
+            logger.warning("the OpenAPI document is left out: %s", error)
+            ready = replace(ready, openapi=None)
+        return ready
 
     async def _route(self, ctx: Context, request: Request) -> Any:
         allowed: set[str] = set()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
+import logging
 import os
 import signal
 import stat
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Optional, Sequence, Union
 
 from . import handshake
@@ -25,6 +26,7 @@ from .handshake import Launch
 from .http import MAX_HEAD, HttpError, HttpServer, Request, Response, Upgrade
 from .line import EventQueue
 from .log import log_to_stderr, logger
+from .threads import Threads
 
 if TYPE_CHECKING:
     from .asgi import App, AsgiApp
@@ -102,20 +104,25 @@ class Server:
         self._ended = threading.Event()
         self._failure: Optional[BaseException] = None
         self._started_serving = False
+        #: Whether the process is there for the plugin alone, and nobody waits for it to ask how it ended.
+        self.is_all = False
         #: Done once the start hooks have ended, with what made the start fail.
         self.start_outcome: Future[None] = Future()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._stopping: Optional[asyncio.Event] = None
         self._background: set["asyncio.Future[None]"] = set()
-        self._threads = ThreadPoolExecutor(THREADS, "handler")
+        self._threads = Threads(THREADS, "handler")
         # Events are handled one at a time, so their blocking handlers need one thread, and it is never taken by a route.
-        self._event_thread = ThreadPoolExecutor(1, "events")
+        self._event_thread = Threads(1, "events")
 
     def start(self) -> None:
         """Binds the socket and returns; from then on connections are accepted.
 
         :raises OSError: when the socket cannot be bound.
         """
+        if self.is_all:
+            self._threads.make_all()
+            self._event_thread.make_all()
         thread = threading.Thread(target=self._run, name="temps-plugin")
         thread.start()
         self._bound.wait()
@@ -140,21 +147,30 @@ class Server:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._live())
+            _run_in_new_loop(self._live())
         except BaseException as error:
             self._failure = self._failure or error
             if self._started_serving:
                 logger.error("the plugin ends: %s", error)
         finally:
-            self._threads.shutdown(wait=False)
-            self._event_thread.shutdown(wait=False)
+            self._threads.shutdown()
+            self._event_thread.shutdown()
             self._bound.set()
+            self._leave()
             if not self.start_outcome.done():
                 self.start_outcome.set_exception(self._failure or RuntimeError("the plugin ended before it had started"))
             self._ended.set()
 
+    def _leave(self) -> None:
+        if self.is_all and self._failure is not None and self._started_serving:
+            # The script has gone on, or has ended already, so nobody else can say that the plugin failed.
+            logging.shutdown()
+            os._exit(1)
+
     async def _live(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        # For `asyncio.to_thread` and look-ups of names in handlers, too.
+        self._loop.set_default_executor(self._threads)
         self._started = asyncio.Event()
         self._queue = EventQueue(self._handle_event)
         self._channel = Channel(self._event_of_channel)
@@ -171,8 +187,6 @@ class Server:
             await asyncio.wait({starting, stopping, parent}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and not stopping.done() and not parent.done():
                 starting.result()
-                self._started.set()
-                self.start_outcome.set_result(None)
                 self._spawn(self._follow_config())
                 await asyncio.wait({stopping, parent}, return_when=asyncio.FIRST_COMPLETED)
             logger.info("ending: %s", "the host has died" if parent.done() else "it was told to")
@@ -196,6 +210,9 @@ class Server:
                 await self.parts.app.start(self.context)
             for hook in self.parts.on_start:
                 await self._call(self._threads, hook, self.context)
+            # In the same step, so that no stop comes between a start that succeeded and the end that belongs to it.
+            self._started.set()
+            self.start_outcome.set_result(None)
 
         settings = self._channel.settings
         if self.parts.declares_config and "config" in self.features:
@@ -214,18 +231,21 @@ class Server:
                     logger.error("the hook for a changed configuration failed: %s", error, exc_info=error)
 
     async def _end(self, http: HttpServer, work: "asyncio.Task[None]") -> None:
+        """No new work, events that wait, the shutdown hooks, the channel, requests that are open, the application."""
         if self._started.is_set():
             await self._queue.close()
             await asyncio.wait({work}, timeout=DRAIN_TIMEOUT)
+            for hook in self.parts.on_shutdown:
+                try:
+                    await self._call(self._threads, hook, self.context)
+                except Exception as error:
+                    logger.error("the shutdown hook failed: %s", error, exc_info=error)
         await self._channel.close()
         await http.close(DRAIN_TIMEOUT / 2)
-        if self._started.is_set():
-            for hook in self.parts.on_shutdown:
-                await self._call(self._threads, hook, self.context)
-            if self.parts.app is not None:
-                await self.parts.app.stop()
+        if self.parts.app is not None:
+            await self.parts.app.stop()
 
-    async def _call(self, pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
+    async def _call(self, pool: Executor, function: Callable[..., Any], *args: Any) -> Any:
         """Calls a handler: one written with ``async def`` here, one written with ``def`` in a thread."""
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):
             return await function(*args)
@@ -264,9 +284,13 @@ class Server:
         if path == "/_temps/channel":
             self._refuse_wrong_secret(request)
             return Upgrade(self._channel.serve)
-        if path == "/_events" and request.method == "POST":
+        if path == "/_events":
             self._refuse_wrong_secret(request)
+            if request.method != "POST":
+                raise HttpError(405, "events are posted", {"Allow": "POST"})
             return await self._event_of_post(request)
+        if path == "/_temps" or path.startswith("/_temps/"):
+            raise HttpError(404, "there is no such thing below /_temps")
         if self.parts.pages is not None and (path == "/ui" or path.startswith("/ui/")):
             return self.parts.pages.answer(request)
         if not self.parts.open_routes and self._claim(request) is not True:
@@ -335,6 +359,9 @@ def run_server(
     >>> emit_manifest(manifest)              # doctest: +SKIP
     >>> run_server(on_event=notify)          # doctest: +SKIP
     >>> emit_ready(has_ui=False)             # doctest: +SKIP
+
+    With Python 3.12 a program whose main thread has ended starts no further threads. An application that starts threads
+    by itself then needs a script that stays: ``sys.exit(server.wait())`` as its last line.
     """
     log_to_stderr()
     manifest = handshake.emitted_manifest()
@@ -353,6 +380,7 @@ def run_server(
     )
     server = Server(parts, launch or Launch.from_args_or_exit())
     handshake.remember_features(server.features)
+    server.is_all = True
     server.start()
     end_on_signals(server)
     return server
@@ -406,6 +434,22 @@ def to_response(answer: Any) -> Union[Response, Upgrade]:
 def _unauthorized() -> HttpError:
     detail = "the request does not carry the auth secret of this start of the plugin"
     return HttpError(401, detail, {"WWW-Authenticate": "Bearer"})
+
+
+def _run_in_new_loop(work: Coroutine[Any, Any, None]) -> None:
+    """As :func:`asyncio.run`, but for its end, which starts a thread: Python 3.12 cannot once the main thread has ended."""
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(work)
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 async def _in_time(work: Coroutine[Any, Any, None], seconds: float, words: str) -> None:

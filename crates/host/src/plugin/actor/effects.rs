@@ -1,5 +1,6 @@
 //! The effects of a plugin's life: what the actor does when the step function says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -67,7 +68,9 @@ impl Actor {
         }
         if first {
             current.running_since = Some(Utc::now());
-            tokio::spawn(start::watch_usage(current.context.clone(), process.launcher_pid()));
+            let disk_max = process.confined().limits().disk_max;
+            tokio::spawn(start::watch_usage(current.context.clone(), Arc::clone(&process)));
+            tokio::spawn(start::watch_disk(current.context.clone(), disk_max));
             tokio::spawn(start::watch_health(current.context.clone(), process, link.clone()));
             if !link.has_ui {
                 tokio::spawn(start::look_for_ui(current.context.clone(), link.clone()));

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use temps_sandbox::{
-    Access, Decision, Group, GroupsError, LayerReport, Limits, Machine, Mount, Refusal, Remark, Step, Usage,
-    Wanted,
+    Access, Decision, Egress, Group, GroupsError, LayerReport, Limits, Machine, Mount, Refusal, Remark, Step,
+    Usage, Wanted,
 };
 
 use super::SpawnSpec;
@@ -23,16 +23,21 @@ pub struct Confined {
 }
 
 /// Decides what a program gets.
-pub(super) fn decide(machine: &Machine, spec: &SpawnSpec) -> Result<Decision, Refusal> {
-    let SandboxSpec { policies, limits, user, .. } = &spec.sandbox;
+pub(super) fn decide(
+    machine: &Machine,
+    sandbox: &SandboxSpec,
+    mounts: Vec<Mount>,
+    egress: Option<Egress>,
+) -> Result<Decision, Refusal> {
+    let SandboxSpec { policies, limits, user, .. } = sandbox;
     let user = user.filter(|_| machine.has_users(policies));
-    let wanted = Wanted { policies: policies.clone(), limits: *limits, mounts: mounts(spec), user };
+    let wanted = Wanted { policies: policies.clone(), limits: *limits, mounts, egress, user };
     temps_sandbox::decide(machine, &wanted)
 }
 
 /// What a plugin sees beside the system's programs: its own program, its data, the directory of its socket, and what operators
 /// add. What comes later lies over what comes before it.
-fn mounts(spec: &SpawnSpec) -> Vec<Mount> {
+pub(super) fn mounts(spec: &SpawnSpec) -> Vec<Mount> {
     let program = |path: &Path| Mount { path: path.to_owned(), access: Access::Program };
     let data = |path: &Path| Mount { path: path.to_owned(), access: Access::Data };
     let mut mounts: Vec<Mount> = spec.sandbox.read_only_paths.iter().map(|path| program(path)).collect();
@@ -47,6 +52,11 @@ fn mounts(spec: &SpawnSpec) -> Vec<Mount> {
 pub(super) fn tmp_dir<'a>(decision: &Decision, spec: &'a SpawnSpec) -> &'a Path {
     let has_root = decision.steps.iter().any(|step| matches!(step, Step::Root(_)));
     if has_root { Path::new(OWN_TMP) } else { &spec.tmp_dir }
+}
+
+/// Whether a process of the sandbox leads out of the plugin's network.
+pub(super) fn has_way_out(decision: &Decision) -> bool {
+    decision.steps.iter().any(|step| matches!(step, Step::Egress(_)))
 }
 
 /// Where programs are looked for: where every system has them, then where operators say.

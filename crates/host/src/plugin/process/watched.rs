@@ -116,6 +116,9 @@ impl Watched {
                     Ok(Some(Report::Exited { code, signal })) => {
                         return Some(ExitReport { code, signal, out_of_memory: None, killed_by_host: false });
                     }
+                    Ok(Some(Report::StepFailed { step, error })) => {
+                        tracing::warn!(step, error, launcher = self.launcher_pid, "a plugin's sandbox came to an end");
+                    }
                     Ok(Some(_)) => {}
                     Ok(None) => return None,
                     Err(error) => {
