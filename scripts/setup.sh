@@ -10,6 +10,7 @@ PURPOSE=${1:-all}
 RUST_MINIMUM=1.95
 NODE_MINIMUM=20.19
 PYTHON_MINIMUM=3.9
+GO_MINIMUM=1.24
 # Folders with an npm lock file, whose packages the tests need.
 NPM_FOLDERS=(tests/browser sdks/node examples/deployment-board)
 
@@ -60,7 +61,7 @@ check_test() {
   toolchain Node node "$(node --version 2>/dev/null | tr -d v || true)" "$NODE_MINIMUM" "install it from nodejs.org"
   has npm || tools+=("npm is missing: it comes with Node from nodejs.org (Debian: npm)")
   if [ -d sdks/go ]; then
-    has go || tools+=("Go is missing: install it from go.dev")
+    toolchain Go go "$(go env GOVERSION 2>/dev/null | sed 's/^go//; s/[ -].*//')" "$GO_MINIMUM" "install it from go.dev"
   fi
 }
 

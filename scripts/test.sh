@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-STAGES=(fmt clippy build rust python node browser doc)
+STAGES=(fmt clippy build rust python node go browser doc)
 LOGS=target/test-logs
 mkdir -p "$LOGS"
 rm -f "$LOGS"/*
@@ -47,6 +47,21 @@ stage_node() {
   (cd sdks/node && npm test --silent)
 }
 
+# Each Go module by itself, with the race detector where a C compiler is. Starts the programs that the build stage made,
+# so a result from before must not stand for one of now.
+stage_go() {
+  local modules module unformatted race=()
+  modules=$(git ls-files --cached --others --exclude-standard 'go.mod' '*/go.mod')
+  [ -n "$modules" ] || { echo "no Go tests"; return 0; }
+  [ "$(go env CGO_ENABLED)" = 0 ] || ! command -v "$(go env CC)" >/dev/null || race=(-race)
+  for module in $(dirname $modules | sort -u); do
+    echo "--- $module"
+    unformatted=$(gofmt -l "$module")
+    [ -z "$unformatted" ] || { printf 'not formatted, run gofmt -w:\n%s\n' "$unformatted"; return 1; }
+    (cd "$module" && go vet ./... && go test -count=1 -v "${race[@]}" ./...) || return
+  done
+}
+
 stage_browser() {
   [ -f tests/browser/package.json ] || { echo "no browser tests"; return 0; }
   # Its own first step would build one program more, which stands in the target directory already.
@@ -54,13 +69,17 @@ stage_browser() {
 }
 
 # tally: adds up what the runners' own closing lines say, as `passed failed skipped`. What cargo calls ignored are parts
-# of other tests, which start them as processes of their own; tests/house sees to it that nothing else is.
+# of other tests, which start them as processes of their own; tests/house sees to it that nothing else is. Go has no
+# closing line, so its tests are counted one by one; parts of a test are indented, and not counted.
 tally() {
   cat "$LOGS"/*.log 2>/dev/null | sed 's/\x1b\[[0-9;]*m//g' | awk '
     /^test result: /            { passed += $4; failed += $6 }
     /^Ran [0-9]+ tests? in /    { ran = $2 }
     /^OK( \(|$)/                { s = match($0, /skipped=[0-9]+/) ? substr($0, RSTART + 8, RLENGTH - 8) : 0; passed += ran - s; skipped += s }
     /^FAILED \(/                { match($0, /[0-9]+/); failed += ran }
+    /^--- PASS: /               { passed += 1 }
+    /^--- FAIL: /               { failed += 1 }
+    /^--- SKIP: /               { skipped += 1 }
     /^(# |ℹ )pass [0-9]+$/      { passed += $3 }
     /^(# |ℹ )fail [0-9]+$/      { failed += $3 }
     /^(# |ℹ )skipped [0-9]+$/   { skipped += $3 }

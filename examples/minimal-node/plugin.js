@@ -9,6 +9,7 @@ const plugin = new Plugin({
 });
 
 plugin.on("deployment.succeeded", async (ctx, event) => {
+  if (event.project_id === undefined) return; // It concerns no project.
   const project = await ctx.platform.getProject(event.project_id);
   await ctx.kv.put("last", { name: project.name, url: event.data.url });
   ctx.logger.info("deployed", { project: project.name });

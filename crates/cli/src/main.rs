@@ -96,7 +96,9 @@ async fn dispatch(
 ) -> Result<(), Failure> {
     let command = match command {
         Command::Doctor => return doctor::run(global, output).await,
-        Command::Audit(arguments) if arguments.is_offline() => return audit::verify_offline(global, output),
+        Command::Audit(arguments) if arguments.is_offline() => {
+            return audit::verify_offline(global, output).await;
+        }
         Command::Plugin(command) => match command.alone(output).await? {
             Some(command) => Command::Plugin(command),
             None => return Ok(()),

@@ -299,3 +299,46 @@ fn a_host_that_is_a_service_of_its_own_delegates_groups_of_version_2() {
         assert!(line.contains("in_force") && line.contains("cgroup v2"), "{line}");
     }
 }
+
+/// What containers do to the machine that a host sees in them, done in a mount namespace made for it.
+const CONTAINER: &str = "mount --make-rprivate / && mount -t tmpfs -o ro masked /proc/acpi || exit 3
+awk '$0 ~ / - cgroup2? / {print $5}' /proc/self/mountinfo | while read -r at; do mount -o remount,bind,ro \"$at\"; done
+exec \"$@\"";
+
+#[test]
+fn a_container_that_hides_parts_of_proc_and_gives_no_groups_degrades_exactly_as_it_is_reported() {
+    let test = "a_container_that_hides_parts_of_proc_and_gives_no_groups_degrades_exactly_as_it_is_reported";
+    if !rustix::process::geteuid().is_root() || !Path::new("/proc/acpi").exists() {
+        return skip(test, "only root can make such a container, and /proc/acpi has to be there");
+    }
+    for user in users() {
+        let place = Place::new(user);
+        let whole = place.launch(&json!({"network": "prefer"}), SLEEP).layers();
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", CONTAINER, "sh", "setpriv", "--clear-groups"])
+            .args([format!("--reuid={user}"), format!("--regid={user}")])
+            .args([place.at("launch"), "machine".into()])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let layers: Vec<LayerReport> =
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        assert_eq!(layers.len(), Layer::ALL.len(), "{text}");
+        for report in layers {
+            let expected = match report.layer {
+                // Only a host that is root may mount one where parts of the machine's are hidden.
+                Layer::ProcessView if user != 0 => State::NotInForce,
+                Layer::Memory => State::Partial,
+                Layer::Cpu => State::NotInForce,
+                // A user of its own is what counts tasks where no group does.
+                Layer::Tasks if user == 0 => State::InForce,
+                Layer::Tasks => State::Partial,
+                other => state(&whole, other),
+            };
+            assert_eq!(report.state, expected, "user {user}: {report:?}");
+            if matches!(report.layer, Layer::Memory | Layer::Cpu) && user == 0 {
+                assert!(report.evidence.contains("Read-only"), "{report:?}");
+            }
+        }
+    }
+}

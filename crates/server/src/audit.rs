@@ -1,26 +1,37 @@
 //! Verifications of the audit trail: as they are told, and without a daemon.
 
 use temps_host::audit::{Check, CheckError, TrailFiles, check_offline};
+use temps_store::DatabaseAddress;
+#[cfg(feature = "postgres")]
+use temps_store::postgres::ChainReader;
 use temps_store::sqlite::ChainFile;
-use temps_store::{DatabaseAddress, StoreError};
 
 use crate::api::audit::{AuditCheck, AuditCheckState, AuditWrong};
 use crate::config::Config;
 
-/// Verifies the trail from the files alone: a SQLite database, the key and the heads. Nothing is written, so it works beside a
-/// daemon and after one.
+/// Verifies the trail without a daemon: from the database, the key and the heads. Nothing is written, so it works beside a
+/// daemon and after one. It blocks, and a database on a server is asked on the tokio runtime that this thread belongs to.
 ///
 /// # Errors
 /// [`CheckError`] when one of them cannot be read.
 pub fn verify_offline(config: &Config) -> Result<AuditCheck, CheckError> {
-    let DatabaseAddress::Sqlite(file) = config.database() else {
-        let reason =
-            "the trail is on a database server; ask the daemon (`temps audit verify` without --offline)";
-        return Err(StoreError::BadAddress { reason: reason.to_owned() }.into());
-    };
-    let chain = ChainFile::open(&file)?;
     let files = TrailFiles::of(&config.places.state_dir);
-    let check = check_offline(&files, chain.node(), |seal, after, limit| chain.page(&**seal, after, limit))?;
+    let check = match config.database() {
+        DatabaseAddress::Sqlite(file) => {
+            let chain = ChainFile::open(&file)?;
+            check_offline(&files, chain.node(), |seal, after, limit| chain.page(&**seal, after, limit))?
+        }
+        #[cfg(feature = "postgres")]
+        DatabaseAddress::Postgres(url) => {
+            let runtime = tokio::runtime::Handle::current();
+            let chain = runtime.block_on(ChainReader::open(&url, &config.node))?;
+            check_offline(&files, &config.node, |seal, after, limit| {
+                runtime.block_on(chain.page(&**seal, after, limit))
+            })?
+        }
+        #[cfg(not(feature = "postgres"))]
+        DatabaseAddress::Postgres(_) => return Err(temps_store::without_postgres().into()),
+    };
     Ok(report(&check))
 }
 

@@ -71,8 +71,10 @@ pub async fn check(address: &DatabaseAddress) -> Result<Health, StoreError> {
     }
 }
 
+/// Why an address of a server cannot be used by this build.
 #[cfg(not(feature = "postgres"))]
-fn without_postgres() -> StoreError {
+#[must_use]
+pub fn without_postgres() -> StoreError {
     StoreError::BadAddress {
         reason: "this temps was built without PostgreSQL; build it with feature `postgres`".into(),
     }

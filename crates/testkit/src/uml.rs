@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::skip;
 
@@ -108,6 +108,17 @@ impl Uml {
     /// # Panics
     /// When the machine is gone or the script takes longer than a quarter of an hour.
     pub fn run(&self, script: &str) -> Output {
+        self.run_within(script, PATIENCE).unwrap_or_else(|said| panic!("the command did not end: {said}"))
+    }
+
+    /// Like [`Uml::run`], with a bound. The machine is of no use afterwards when the bound was met.
+    ///
+    /// # Errors
+    /// What the script had written when its time was over.
+    ///
+    /// # Panics
+    /// When the machine is gone.
+    pub fn run_within(&self, script: &str, patience: Duration) -> Result<Output, String> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.commands += 1;
         let number = running.commands;
@@ -116,11 +127,15 @@ impl Uml {
         let console = running.console.as_mut().expect("it is there until the machine is dropped");
         writeln!(console, "{number}").expect("the machine takes a command");
         let wanted = format!("done {number}");
-        wait_for(&running.said, &wanted).unwrap_or_else(|said| panic!("the command did not end: {said}"));
+        let ended = wait_for(&running.said, &wanted, patience);
+        let text = fs::read(file("out")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        if ended.is_err() {
+            return Err(text);
+        }
         let status = fs::read_to_string(file("status")).expect("the command left its status");
-        let text = fs::read(file("out")).expect("the command left its output");
         let status = status.trim().parse().expect("a status is a number");
-        Output { status, text: String::from_utf8_lossy(&text).into_owned() }
+        Ok(Output { status, text })
     }
 
     /// A directory of this machine that the virtual one sees as `/run/shared`, for files that a command needs or leaves.
@@ -172,7 +187,7 @@ impl Uml {
         };
         let up = {
             let running = machine.running.lock().unwrap_or_else(PoisonError::into_inner);
-            wait_for(&running.said, "up")
+            wait_for(&running.said, "up", PATIENCE)
         };
         up.map_err(|said| format!("the virtual machine did not boot: {said}"))?;
         Ok(machine)
@@ -192,10 +207,11 @@ fn set_mode(path: &Path) {
 }
 
 /// Waits for a line of the console; otherwise what it said instead.
-fn wait_for(said: &Receiver<String>, wanted: &str) -> Result<(), String> {
+fn wait_for(said: &Receiver<String>, wanted: &str, patience: Duration) -> Result<(), String> {
     let mut seen = Vec::new();
+    let until = Instant::now() + patience;
     loop {
-        match said.recv_timeout(PATIENCE) {
+        match said.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(line) if line.trim_end() == wanted => return Ok(()),
             Ok(line) => seen.push(line),
             Err(RecvTimeoutError::Timeout) => return Err(format!("no answer in time; it said {seen:?}")),

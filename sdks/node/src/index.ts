@@ -49,5 +49,6 @@ export { Platform } from "./platform.js";
 export { Plugin, type RouteHandler } from "./plugin.js";
 export { type Answer, HttpError, PluginRequest, type User, eventStream } from "./request.js";
 export { type JsonObject, WireError } from "./rules.js";
-export { type EventHandler, type Hook, Server, type ServeOptions, type UpgradeHandler, runServer } from "./server.js";
+export { type ServeOptions, runServer } from "./run.js";
+export { type EventHandler, type Hook, Server, type UpgradeHandler } from "./server.js";
 export { guardStdout } from "./stdout.js";

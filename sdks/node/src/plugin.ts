@@ -9,7 +9,8 @@ import { type PluginManifest, checkManifest } from "./manifest.js";
 import type { Assets } from "./pages.js";
 import { type Answer, HttpError, type PluginRequest } from "./request.js";
 import type { JsonObject } from "./rules.js";
-import { type EventHandler, type Hook, NO_ROUTE, Server, type UpgradeHandler, endOnSignals } from "./server.js";
+import { endOnSignals } from "./run.js";
+import { type EventHandler, type Hook, NO_ROUTE, Server, type UpgradeHandler } from "./server.js";
 
 /** Answers a request. What it returns, or resolves to, becomes the answer. */
 export type RouteHandler = (ctx: Context, request: PluginRequest) => Answer | Promise<Answer>;
@@ -26,8 +27,8 @@ interface Route {
  * ```js
  * const plugin = new Plugin({ name: "hello", version: "1.0.0", events: ["deployment.*"] });
  * plugin.on("deployment.succeeded", async (ctx, event) => {
- *   const project = await ctx.platform.getProject(event.project_id);
- *   ctx.logger.info(`${project.name} is live at ${event.data.url}`);
+ *   const project = event.project_id && (await ctx.platform.getProject(event.project_id)).name;
+ *   ctx.logger.info(`${project ?? "something"} is live at ${event.data.url}`);
  * });
  * plugin.get("/greeting", () => ({ greeting: "hello" }));
  * plugin.run();

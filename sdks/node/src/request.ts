@@ -161,13 +161,24 @@ export async function writeResponse(answer: Response, request: IncomingMessage, 
   await pipeline(Readable.fromWeb(answer.body as import("node:stream/web").ReadableStream), response);
 }
 
-async function readBody(request: IncomingMessage, most: number): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  let size = 0;
-  for await (const piece of request as AsyncIterable<Buffer>) {
-    size += piece.length;
-    if (size > most) throw new HttpError(413, `the body has more than ${most} bytes`, { connection: "close" });
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces);
+function readBody(request: IncomingMessage, most: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const cut = (): void => reject(new Error("the request ended in the middle of its body"));
+    if (request.destroyed) return cut();
+    let pieces: Buffer[] = [];
+    let size = 0;
+    request.on("data", (piece: Buffer) => {
+      size += piece.length;
+      if (size <= most) pieces.push(piece);
+      else pieces = [];
+    });
+    // Of a body that is too long the rest is read and thrown away, as far as a host lets it pass: an answer before its end
+    // would close the connection under whoever still sends.
+    request.on("end", () => {
+      if (size <= most) resolve(Buffer.concat(pieces));
+      else reject(new HttpError(413, `the body has more than ${most} bytes`));
+    });
+    request.on("close", cut);
+    request.on("error", reject);
+  });
 }

@@ -10,7 +10,7 @@ import { claimOf } from "./auth.js";
 import { Channel } from "./channel.js";
 import { Context } from "./context.js";
 import { MAX_EVENT_BYTES, type PluginEvent, readEvent } from "./event.js";
-import { type Launch, announceFeatures, emittedManifest, launchOrExit } from "./handshake.js";
+import type { Launch } from "./handshake.js";
 import { EventLine } from "./line.js";
 import { describe, logger } from "./log.js";
 import { type Assets, Pages } from "./pages.js";
@@ -88,6 +88,7 @@ export class Server {
   readonly ended: Promise<number>;
 
   private readonly stopping = new AbortController();
+  private readonly stopped: Promise<void>;
   private readonly started = new Moment();
   private readonly configured = new Moment();
   private readonly channel: Channel;
@@ -111,6 +112,9 @@ export class Server {
     this.pages = parts.ui === undefined ? undefined : new Pages(parts.ui);
     this.app = parts.app === undefined ? undefined : mounted(parts.app);
     this.ended = new Promise((resolve) => (this.exit = resolve));
+    this.stopped = new Promise((resolve) => {
+      this.stopping.signal.addEventListener("abort", () => resolve(), { once: true });
+    });
     // A body may take as long as it takes; the host bounds it.
     this.http = createServer({ maxHeaderSize: MAX_HEAD_BYTES, keepAliveTimeout: IDLE_TIMEOUT, requestTimeout: 0 });
     this.http.on("request", (request, response) => void this.serve(request, response));
@@ -149,14 +153,10 @@ export class Server {
       logger.warn("the host has died");
       this.stop();
     });
-    const stopped = new Promise<void>((resolve) => {
-      if (this.stopping.signal.aborted) return resolve();
-      this.stopping.signal.addEventListener("abort", () => resolve(), { once: true });
-    });
     let status = 0;
     try {
-      await Promise.race([this.begin(), stopped]);
-      await stopped;
+      await Promise.race([this.begin(), this.stopped]);
+      await this.stopped;
     } catch (error) {
       status = 1;
       logger.error(`the plugin cannot start: ${describe(error, true)}`);
@@ -328,73 +328,10 @@ export class Server {
   }
 
   private async untilStarted(): Promise<void> {
-    if (await timed(this.started.come, START_WAIT)) {
+    const isLate = await timed(Promise.race([this.started.come, this.stopped]), START_WAIT);
+    if (isLate || !this.started.has) {
       throw new HttpError(503, "the plugin is still starting", { "retry-after": "5" });
     }
-  }
-}
-
-/** What `runServer` serves. */
-export interface ServeOptions {
-  /** An application for the plugin's own routes: Express, Fastify, or a function of request and response. */
-  app?: App;
-  /** Takes the plugin's events. */
-  onEvent?: EventHandler;
-  /** Takes upgrades of connections on the plugin's own routes. */
-  onUpgrade?: UpgradeHandler;
-  /** Runs before the first route or event; see `Plugin.onStart`. */
-  onStart?: Hook;
-  /** Runs after each change of the settings. */
-  onConfig?: Hook;
-  /** Runs before the end; see `Plugin.onShutdown`. */
-  onShutdown?: Hook;
-  /** A page: a directory with an `index.html`, or its files by path. */
-  ui?: Assets;
-  /** Path of the health route; by default the manifest's. */
-  healthPath?: string;
-  /** How the plugin was started; by default its command line. */
-  launch?: Launch;
-}
-
-/**
- * Serves the plugin's socket and resolves once it accepts connections; the process then lives until it is told to end.
- * Called between {@link emitManifest} and {@link emitReady}.
- *
- * @throws {Error} when the socket cannot be bound.
- */
-export async function runServer(options: ServeOptions = {}): Promise<Server> {
-  const manifest = emittedManifest();
-  const parts: Parts = {
-    name: manifest?.name ?? "plugin",
-    healthPath: options.healthPath ?? manifest?.health_path ?? "/health",
-    onEvent: options.onEvent,
-    app: options.app,
-    onUpgrade: options.onUpgrade,
-    onStart: list(options.onStart),
-    onConfig: list(options.onConfig),
-    onShutdown: list(options.onShutdown),
-    declaresConfig: manifest?.config !== undefined,
-    ui: options.ui,
-  };
-  const server = new Server(parts, options.launch ?? launchOrExit());
-  await server.start();
-  announceFeatures(server.features);
-  endOnSignals(server);
-  void server.ended.then((status) => process.exit(status));
-  return server;
-}
-
-function list(hook: Hook | undefined): readonly Hook[] {
-  return hook === undefined ? [] : [hook];
-}
-
-/** Ends the server in order at SIGTERM and SIGINT; a second one ends the process at once. */
-export function endOnSignals(server: Server): void {
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.once(signal, () => {
-      logger.info(`ending: ${signal}`);
-      server.stop();
-    });
   }
 }
 

@@ -310,9 +310,10 @@ export class TestHost {
   private async connect(): Promise<void> {
     const url = `ws+unix://${this.socketPath}:/_temps/channel`;
     const channel = new WebSocket(url, { headers: { authorization: `Bearer ${SECRET}` }, perMessageDeflate: false });
-    await within("the plugin opened no channel", once(channel, "open"));
+    // First of all, because the plugin may ask in the same breath as it accepts.
     this.channel = channel;
     channel.on("message", (data: Buffer) => void this.take(JSON.parse(data.toString("utf8")) as JsonObject));
+    await within("the plugin opened no channel", once(channel, "open"));
     channel.on("error", () => channel.terminate());
     if (this.features.includes("config")) this.sendConfig();
   }
@@ -344,7 +345,7 @@ export class TestHost {
   }
 
   private send(frame: JsonObject): void {
-    this.channel?.send(JSON.stringify(frame));
+    if (this.channel?.readyState === WebSocket.OPEN) this.channel.send(JSON.stringify(frame));
   }
 }
 

@@ -1,8 +1,9 @@
 // Plugins made with the package, as processes, under a host that is played by hand.
 import assert from "node:assert/strict";
 import { Agent } from "node:http";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { describe, test } from "node:test";
+import { bundled } from "./real-host.js";
 import { CONFIG, PLUGINS, PlayedHost, SECRET, event } from "./support.js";
 
 const PROJECT = { id: 42, name: "shop", slug: "shop", created_at: "2026-06-06T12:00:00Z", updated_at: "2026-06-06T12:00:00Z" };
@@ -352,4 +353,23 @@ describe("the end", () => {
       await host.end();
     }
   });
+});
+
+describe("one file", () => {
+  for (const framework of ["express", "fastify"]) {
+    test(`a plugin with ${framework} is one file that runs alone`, async () => {
+      const built = mkdtempSync("/tmp/temps-node-built-");
+      const program = bundled(`${PLUGINS}${framework}.js`, `${built}/plugin-${framework}`);
+      const host = await PlayedHost.start(undefined, { command: program });
+      try {
+        await host.handshake();
+        assert.deepEqual((await host.request("GET", "/hello/ada")).json, { hello: "ada" }, host.log);
+        host.child.kill("SIGTERM");
+        assert.equal(await host.ended(), 0);
+      } finally {
+        await host.end();
+        rmSync(built, { recursive: true });
+      }
+    });
+  }
 });

@@ -1,7 +1,7 @@
 // Plugins of this SDK against the real host: one life with everything in it, and an event that fails first.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { CHECKOUT, MISSING, RealHost, bundled } from "./real-host.js";
 
@@ -63,10 +63,17 @@ scene("one life of the minimal example as one file", async (host) => {
   assert.equal((await host.request("/api/x/minimal-node/last")).status, 503);
 });
 
-scene("an event that a handler fails on comes again", async (host) => {
+scene("an event that a handler fails on comes again, to a plugin that is a directory with its packages", async (host) => {
+  const moody = `${built}/moody`;
+  const sdk = `${CHECKOUT}sdks/node`;
+  for (const part of ["dist", "package.json"]) {
+    cpSync(`${sdk}/${part}`, `${moody}/node_modules/temps-plugin/${part}`, { recursive: true });
+  }
+  cpSync(`${sdk}/node_modules/ws`, `${moody}/node_modules/ws`, { recursive: true });
   writeFileSync(
-    `${built}/moody.js`,
-    `import { Plugin } from "temps-plugin";
+    `${moody}/plugin`,
+    `#!/usr/bin/env node
+     const { Plugin } = require("temps-plugin");
      const plugin = new Plugin({ name: "moody", version: "1.0.0", events: ["shop.*"] });
      const tries = [];
      plugin.on("shop.*", (ctx, event) => {
@@ -75,8 +82,9 @@ scene("an event that a handler fails on comes again", async (host) => {
      });
      plugin.get("/tries", () => tries);
      plugin.run();`,
+    { mode: 0o755 },
   );
-  host.drop(bundled(`${built}/moody.js`, `${built}/moody`), "moody");
+  host.drop(moody, "moody");
   await host.untilRunning("moody");
   await host.temps("event", "publish", "shop.sold", "--data", "{}");
   const tries = async () => (await host.request("/api/x/moody/tries")).json;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ChannelError, Plugin } from "temps-plugin";
-import { EventNotHandled, TestHost } from "temps-plugin/testing";
+import { EventNotHandled, NO_ANSWER, TestHost, TestPlatform } from "temps-plugin/testing";
 import { PLUGINS } from "./support.js";
 
 function notes() {
@@ -54,4 +54,41 @@ test("a program is started as a host does, and ended in order", async () => {
 
 test("a program that does not start says why", async () => {
   await assert.rejects(TestHost.start(["/bin/sh", "-c", "echo no luck >&2; exit 3"]), /no luck/);
+});
+
+test("a question that is not answered ends when its time is over, and leaves nothing behind", async () => {
+  const plugin = new Plugin({ name: "asks", version: "1.0.0" });
+  plugin.get("/ask", async (ctx) => {
+    const asked = ctx.platform.withTimeout(30).listProjects();
+    return asked.then(() => "answered", (error) => error.code);
+  });
+  const host = await TestHost.start(plugin);
+  try {
+    host.platform.answer("list_projects", () => NO_ANSWER);
+    assert.equal((await host.get("/ask")).text, "timeout");
+    host.platform.answer("list_projects", () => [{ id: "not a number" }]);
+    assert.equal((await host.get("/ask")).text, "internal");
+    host.platform.answer("list_projects", () => []);
+    assert.equal((await host.get("/ask")).text, "answered");
+  } finally {
+    await host.stop();
+  }
+});
+
+test("a start hook that fails ends the plugin with status 1, and no event or route gets in", async () => {
+  const plugin = new Plugin({ name: "fails", version: "1.0.0" });
+  let isReached = false;
+  plugin.onStart(async (ctx) => {
+    await ctx.platform.listProjects();
+  });
+  plugin.onShutdown(() => void (isReached = true));
+  plugin.get("/", () => void (isReached = true));
+  const platform = new TestPlatform();
+  platform.answer("list_projects", () => {
+    throw new ChannelError("permission_denied", "no");
+  });
+  const host = await TestHost.start(plugin, { platform });
+  await host.get("/").catch(() => undefined);
+  assert.equal(await host.stop(), 1);
+  assert.equal(isReached, false);
 });

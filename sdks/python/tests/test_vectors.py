@@ -191,6 +191,13 @@ class Forms(unittest.TestCase):
         self.assertEqual(own, {"kv_get", "kv_put", "kv_delete", "kv_list"})
         self.assertEqual(set(handshake.FEATURES), set(re.findall(r"^- \*\*F-\d+\*\* `(\w+)`:", protocol, re.M)))
 
+    def test_revisions_have_64_bits_and_ids_32(self) -> None:
+        self.assertEqual(kv.Entry.from_dict({"key": "k", "revision": 2**62}).revision, 2**62)
+        self.assertEqual(config.Configuration.from_dict({"config": {}, "revision": 2**62}).revision, 2**62)
+        for form, wire in ((kv.Entry, {"key": "k", "revision": 2**63}), (payload.DeploymentReady, {"deployment_id": 2**31})):
+            with self.assertRaises(WireError):
+                form.from_dict(wire)
+
     def test_a_payload_of_a_known_type_is_typed_and_one_of_another_is_not(self) -> None:
         def read(kind: str, **of: Any) -> Any:
             stamp = {"id": "1", "timestamp": "2026-06-06T12:00:00Z"}

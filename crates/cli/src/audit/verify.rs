@@ -42,10 +42,13 @@ pub(super) async fn run(client: &Client, output: Output) -> Result<(), Failure> 
     told_of(&check, output)
 }
 
-/// Verifies the files.
-pub(crate) fn offline(global: &Global, output: Output) -> Result<(), Failure> {
+/// Verifies the files, and the database beside them.
+pub(crate) async fn offline(global: &Global, output: Output) -> Result<(), Failure> {
     let config = target::settings(global, temps_server::config::Overrides::default())?;
-    let check = temps_server::audit::verify_offline(&config).map_err(|error| {
+    // It hashes everything that there is; a panic in it is this command's.
+    let verified = tokio::task::spawn_blocking(move || temps_server::audit::verify_offline(&config));
+    let verified = verified.await.map_err(|error| Failure::other("audit_unreadable", error.to_string()))?;
+    let check = verified.map_err(|error| {
         Failure::other("audit_unreadable", format!("the audit trail cannot be verified: {error}"))
             .hint("run it as the user that runs the daemon, with the same --home")
     })?;

@@ -7,6 +7,7 @@ mod authoring;
 mod commands;
 mod databases;
 mod delivering;
+mod egress;
 mod endings;
 #[cfg(feature = "failpoints")]
 mod failpoints;

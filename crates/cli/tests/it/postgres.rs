@@ -92,3 +92,28 @@ fn a_daemon_outlives_its_database_and_delivers_everything_once_it_is_back() {
     hello_gets(&daemon, &events);
     daemon.wait_for("hello", "running");
 }
+
+#[test]
+fn a_trail_on_a_server_is_verified_with_and_without_the_daemon_and_one_changed_byte_is_found() {
+    let test = "a_trail_on_a_server_is_verified_with_and_without_the_daemon_and_one_changed_byte_is_found";
+    let Some(server) = Postgres::shared(test) else { return };
+    let database = server.fresh_database();
+    let daemon = Daemon::start_in(home(server, &database, "eu-1"), &[]);
+    daemon.wait_for("hello", "running");
+    assert_eq!(daemon.json(&["audit", "verify"])["state"], "intact");
+    let offline = || -> temps_testkit::daemon::Ended {
+        let verify = ["--json", "audit", "verify", "--offline"];
+        temps(daemon.home.path()).args(verify).output().unwrap().into()
+    };
+    let found = offline();
+    assert_eq!((found.code, &found.json()["state"]), (0, &"intact".into()), "beside the daemon: {found:?}");
+    assert!(found.json()["records"].as_u64().unwrap() >= 3, "{found:?}");
+    let byte =
+        "UPDATE temps.audit SET kind = 'plugin.starteD' WHERE kind = 'plugin.started' AND node = 'eu-1'";
+    server.run_sql(&database, byte);
+    for found in [offline(), daemon.run(&["--json", "audit", "verify"])] {
+        assert_eq!(found.code, 6, "{found:?}");
+        assert!(found.json()["wrong"]["message"].as_str().unwrap().contains("audit records"), "{found:?}");
+        assert!(!format!("{found:?}").contains(server.password()));
+    }
+}

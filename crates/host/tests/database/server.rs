@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use temps_host::plugin::PluginState;
+use temps_host::secrets::Secret;
 use temps_testkit::Postgres;
+use temps_testkit::authority::Authority;
 use temps_testkit::daemon::eventually;
 
 use crate::rig::{until, until_state};
@@ -80,6 +82,28 @@ async fn a_plugin_reaches_its_own_database_whatever_it_asks_for() {
     assert_eq!(scene.sql("SELECT 1"), "1");
     let direct = format!("postgresql://temps_keeper:mine@127.0.0.1:{}/temps_keeper", postgres.port());
     assert!(scene.sql_at(&direct, "SELECT 1").contains("password authentication failed"));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_speaks_tls_to_a_server_whose_authority_is_trusted_and_to_no_other() {
+    let test = "the_relay_speaks_tls_to_a_server_whose_authority_is_trusted_and_to_no_other";
+    let (ours, strangers) = (Authority::new(), Authority::new());
+    let Some(postgres) = Postgres::start_with_certificate(test, &ours.issue("localhost")) else { return };
+    let trusting = |authority: &Authority| {
+        let url = postgres.url("").replace("127.0.0.1", "localhost");
+        let root = authority.root().display();
+        Some(Secret::new(format!("{url}?sslmode=verify-full&sslrootcert={root}")))
+    };
+    let scene = Scene::new(|config| config.databases.postgres_url = trusting(&ours)).await;
+    scene.grant("postgres").await;
+    assert_eq!(scene.sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"), "t");
+    scene.end().await;
+
+    let scene = Scene::new(|config| config.databases.postgres_url = trusting(&strangers)).await;
+    scene.host.grant(NAME, vec![("database".into(), "postgres".into())], "ada").await.unwrap();
+    let why = eventually("the server is refused", || scene.host.database(NAME).unwrap().reason);
+    assert!(why.contains("invalid peer certificate") && !why.contains(postgres.password()), "{why}");
     scene.end().await;
 }
 

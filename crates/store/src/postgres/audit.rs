@@ -50,15 +50,9 @@ impl AuditStore for PostgresStore {
         limit: usize,
     ) -> Result<ChainPage, StoreError> {
         let lease = self.pool.lease().await?;
-        let page = async {
-            lease.conn().batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-            let page = chain::page(lease.conn(), self.node(), &*seal, after, limit).await?;
-            lease.conn().batch("COMMIT").await?;
-            Ok(page)
-        };
-        let page = page.await;
+        let page = chain::snapshot(lease.conn(), self.node(), &*seal, after, limit).await;
         lease.end_transaction(&page);
-        page.map_err(|error: StoreError| error.during("read the audit chain"))
+        page
     }
 }
 

@@ -171,9 +171,27 @@ fn mac(row: &Row, column: usize) -> Result<Mac, StoreError> {
     Ok(Mac(bytes.try_into().unwrap_or_default()))
 }
 
+/// A [`page`] in a transaction of its own, which sees one state of the database. Of a connection on which it failed nobody
+/// may make further use.
+pub(super) async fn snapshot(
+    conn: &Conn,
+    node: &str,
+    seal: &dyn Seal,
+    after: i64,
+    limit: usize,
+) -> Result<ChainPage, StoreError> {
+    let read = async {
+        conn.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let page = page(conn, node, seal, after, limit).await?;
+        conn.batch("COMMIT").await?;
+        Ok(page)
+    };
+    read.await.map_err(|error: StoreError| error.during("read the audit chain"))
+}
+
 /// The links after `after` with what lies in their ranges now, at most `limit`. The transaction that this runs in is one
 /// snapshot.
-pub(super) async fn page(
+async fn page(
     conn: &Conn,
     node: &str,
     seal: &dyn Seal,

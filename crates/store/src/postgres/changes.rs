@@ -178,7 +178,8 @@ impl Runner {
             let published = journal::append(conn, self.standing.node(), &events).await?;
             last = published.iter().map(|one| one.seq).max();
         }
-        conn.batch("COMMIT").await?;
+        // A transaction that failed would be undone by a COMMIT that says nothing of it; a statement before it fails then.
+        conn.batch("SELECT 1; COMMIT").await?;
         if let Some(last) = last {
             raise(&self.head, last);
         }

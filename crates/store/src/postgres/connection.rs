@@ -320,6 +320,18 @@ impl From<tokio_postgres::Error> for StoreError {
         if ended.contains(code) || code.code().starts_with("08") || code.code() == "57P05" {
             return StoreError::Lost { reason };
         }
+        // Somebody held a lock for too long, or the statement took too long: a session that the network cut off does that
+        // until the server notices. Nothing of it was done, and later it will be.
+        let in_the_way = [
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::QUERY_CANCELED,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+        ];
+        if in_the_way.contains(code) {
+            return StoreError::Unreachable { reason };
+        }
         StoreError::Database {
             action: "run a statement",
             reason: format!("{reason} (SQLSTATE {})", code.code()),

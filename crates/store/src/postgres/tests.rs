@@ -282,3 +282,25 @@ async fn what_cannot_be_reached_or_used_is_said_without_the_password() {
     let plain = refused(format!("{}?sslmode=require", server.url("postgres"))).await;
     assert!(plain.to_string().contains("TLS"), "the server offers no encryption: {plain}");
 }
+
+#[tokio::test]
+async fn what_only_stood_in_the_way_is_said_as_a_database_that_is_away_and_a_wrong_statement_is_not() {
+    let Some((_, url, _store)) = open("what_only_stood_in_the_way_is_said_as_that").await else { return };
+    let conn = connect(&url).await;
+    let raised = async |code: &str| {
+        let sql = format!("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$");
+        conn.batch(&sql).await.unwrap_err()
+    };
+    // A lock, a statement's time, a deadlock, an order that cannot be kept, a server that just became a standby.
+    for code in ["55P03", "57014", "40P01", "40001", "25006"] {
+        let said = raised(code).await;
+        assert!(matches!(said, StoreError::Unreachable { .. }), "{code}: {said:?}");
+    }
+    for code in ["57P01", "57P03", "53300", "08006"] {
+        let said = raised(code).await;
+        assert!(matches!(said, StoreError::Lost { .. }), "{code}: {said:?}");
+    }
+    assert_eq!(raised("53100").await, StoreError::Full);
+    let said = raised("42601").await;
+    assert!(matches!(&said, StoreError::Database { reason, .. } if reason.contains("42601")), "{said:?}");
+}

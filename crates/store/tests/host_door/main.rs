@@ -9,6 +9,8 @@ mod full_disk;
 mod key_value;
 #[cfg(feature = "postgres")]
 mod pg;
+#[cfg(feature = "postgres")]
+mod pg_tampering;
 mod seal;
 mod suite;
 mod tampering;

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +14,9 @@ plugin = Plugin(PluginManifest(name="everything", version="1.2.3", events=["*"])
 plugin.ui(Path(__file__).parent / "page")
 plugin.openapi({"openapi": "3.1.0", "paths": {}})
 print("libraries print, and the handshake does not suffer")
+# So do libraries in C, and programs that are started: they know the file descriptor only.
+os.write(1, b"past sys.stdout\n")
+subprocess.run(["echo", "from a program"], check=True)
 seen: list = []
 
 

@@ -67,6 +67,6 @@ fn set_user_id(places: &Places) -> Outcome {
     let _ = fs::remove_file(&file);
     match (done, bits) {
         (Ok(()), Ok(0)) => Outcome::Held("the bit was taken away".into()),
-        (done, _) => Outcome::of(done.map_err(io::Error::from), "made a set-user-ID program"),
+        (done, _) => Outcome::of(done, "made a set-user-ID program"),
     }
 }
