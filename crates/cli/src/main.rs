@@ -5,6 +5,7 @@
 
 mod arguments;
 mod audit;
+mod author;
 mod client;
 mod completions;
 mod delivery;
@@ -53,6 +54,7 @@ fn run(cli: Cli, output: Output) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(arguments) => serve::run(&cli.global, &arguments, output),
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Plugin(plugin::Command::Author(command)) => author::run(&command, output),
         command => ask(&cli.global, command, output),
     }
 }

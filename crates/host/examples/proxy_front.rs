@@ -207,6 +207,7 @@ fn serve(registry: &Registry, dir: &Path, name: &str, app: Router) -> Kept {
         work: TaskTracker::new(),
         ended: watch::channel(None).1,
         blames_an_event: Default::default(),
+        tap: Default::default(),
     };
     let view = PluginSnapshot {
         name: name.into(),

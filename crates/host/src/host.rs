@@ -28,6 +28,7 @@ use crate::proxy::Proxy;
 use crate::registry::Registry;
 use crate::sandbox::{Layer, Policy, SandboxSpec, State, Users};
 use crate::shutdown::Shutdown;
+use crate::tap::Tap;
 use crate::versions::{ApiVersionView, ApiVersions, major_of};
 
 pub use crate::operate::OperateError;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) log_files: LogFiles,
     pub(crate) shutdown: Shutdown,
     pub(crate) versions: Arc<ApiVersions>,
+    pub(crate) tap: Tap,
 }
 
 impl Shared {
@@ -93,6 +95,7 @@ pub struct PluginHostBuilder {
     store: Option<Arc<dyn HostStore>>,
     resolver: Option<Arc<dyn Resolver>>,
     versions: ApiVersions,
+    tap: Tap,
 }
 
 /// Why a host could not be built.
@@ -181,6 +184,13 @@ impl PluginHostBuilder {
         self
     }
 
+    /// Sets where the traffic between the host and its plugins can be watched. Without it nobody can.
+    #[must_use]
+    pub fn tap(mut self, tap: Tap) -> Self {
+        self.tap = tap;
+        self
+    }
+
     /// Checks the places and the launcher, starts the host, and begins to take up plugins. A bad plugin never keeps it from starting.
     ///
     /// # Errors
@@ -222,6 +232,7 @@ impl PluginHostBuilder {
             log_files: LogFiles::start(),
             shutdown: Shutdown::default(),
             versions: Arc::clone(&versions),
+            tap: self.tap,
         };
         shared.audit.record("host.started", None, "host", json!({"version": env!("CARGO_PKG_VERSION")}));
         shared.tell_what_is_wrong_with_the_trail().await;

@@ -190,7 +190,7 @@ async fn run_once(
     let (_never, suspended) = watch::channel(false);
     let patience =
         Patience { limit: shared.config().handshake_timeout, suspended, excuse: Excuse::default() };
-    let mut stdout = BufReader::new(stdout);
+    let mut stdout = BufReader::new(shared.tap.of_inspection(artifact, &spec.secret).over(stdout));
     let told = shared.shutdown.told();
     let read = tokio::select! {
         read = Dialect::default().read_manifest(&mut stdout, patience) => Some(read),

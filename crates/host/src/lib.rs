@@ -28,6 +28,7 @@ pub mod sandbox;
 pub mod secrets;
 pub mod shutdown;
 pub mod storage;
+pub mod tap;
 pub mod usage;
 pub mod versions;
 pub mod wire_ids;

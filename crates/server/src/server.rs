@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use temps_host::PluginHost;
 use temps_host::host::BuildError;
+use temps_host::tap::Tap;
 use temps_store::{PlatformStore, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -133,6 +134,14 @@ impl Server {
     /// # Errors
     /// [`StartError`] says what could not be opened; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_watched(config, Tap::default()).await
+    }
+
+    /// The same, with the traffic between the host and its plugins open to be watched.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`].
+    pub async fn start_watched(config: Config, tap: Tap) -> Result<Self, StartError> {
         let lock = prepare_places(&config.places)?;
         let prober = probe::client()?;
         let listener = bind(config.listen).await?;
@@ -148,6 +157,7 @@ impl Server {
             .config(config.host_config())
             .platform(Arc::new(platform.clone()))
             .store(store.clone())
+            .tap(tap)
             .build()
             .await?;
         let places = config.places.clone();

@@ -241,6 +241,11 @@ fn the_guide_for_python_works_as_it_stands() {
 }
 
 #[test]
+fn the_guide_to_the_tools_for_authors_works_as_it_stands() {
+    run_blocks_of("docs/guides/author-tools.md");
+}
+
+#[test]
 fn the_guide_for_embedding_works_as_it_stands() {
     run_blocks_of("docs/guides/embed.md");
 }

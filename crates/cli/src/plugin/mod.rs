@@ -19,6 +19,7 @@ use temps_server::api::plugins::{
 };
 
 use crate::audit::words::bytes;
+use crate::author;
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::output::{Output, or_dash, plain, record, table, time, time_or_dash};
@@ -91,6 +92,8 @@ pub(crate) enum Command {
         /// The file; may be left out when only one claims the name
         file: Option<String>,
     },
+    #[command(flatten)]
+    Author(author::Command),
     /// Check whether a plugin speaks the protocol, clause by clause; needs no daemon
     Test(test::Arguments),
 }
@@ -151,6 +154,8 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
         Command::Grants(Name { name }) => return grants::show(&name, client, output).await,
         Command::Grant { name, grants } => return grants::grant(&name.name, &grants, client, output).await,
         Command::Revoke { name, grants } => return grants::revoke(&name.name, &grants, client, output).await,
+        // Never asks a daemon, so `main` has done it already.
+        Command::Author(_) => return Ok(()),
         Command::Start(name) => ("start", name),
         Command::Stop(name) => ("stop", name),
         Command::Restart(name) => ("restart", name),

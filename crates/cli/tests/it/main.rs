@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
 
 mod audit;
+mod authoring;
 mod commands;
 mod databases;
 mod delivering;

@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::plugin::socket::{self, ConnectError};
 use crate::secrets::Secret;
+use crate::tap::PluginTap;
 
 /// Where a plugin serves its channel.
 pub const CHANNEL_PATH: &str = "/_temps/channel";
@@ -73,6 +74,8 @@ pub struct ChannelSpec {
     pub audit: Audit,
     /// Where frames and calls are counted.
     pub metrics: Metrics,
+    /// Where frames can be watched.
+    pub tap: PluginTap,
 }
 
 /// What an attempt to open a channel led to.

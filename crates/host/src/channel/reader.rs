@@ -118,6 +118,7 @@ impl Reader {
         match message {
             Message::Text(text) => {
                 self.context.counters.took(text.len());
+                self.context.spec.tap.frame("plugin", text.as_str());
                 self.take_frame(text.as_str()).await;
             }
             Message::Binary(bytes) => {
@@ -126,6 +127,7 @@ impl Reader {
             }
             Message::Pong(payload) => {
                 self.brake();
+                self.context.spec.tap.sign("plugin", "pong");
                 self.context.pings().answered(&payload);
             }
             Message::Close(frame) => {

@@ -118,6 +118,8 @@ impl Session {
         reader.tell_the_rest();
         say_goodbye(&mut sink, &ended).await;
         tracing::debug!(plugin = %context.spec.name, reason = %ended, "the channel ended");
+        let closer = if ended == ChannelEnd::ByHost { "host" } else { "plugin" };
+        context.spec.tap.sign(closer, "channel_closed");
         let _ = end.set(ended);
         context.pings().give_up();
     }
@@ -214,6 +216,7 @@ async fn feed(
 ) -> Result<(), Error> {
     match message {
         Outgoing::Frame(text) => {
+            context.spec.tap.frame("host", &text);
             context.counters.sent(text.len());
             sink.feed(Message::text(text)).await
         }
@@ -223,12 +226,14 @@ async fn feed(
             for event in events {
                 let frame = HostFrame::event_json(&event, flat);
                 context.counters.sent(frame.len());
+                context.spec.tap.frame("host", &frame);
                 sink.feed(Message::text(frame)).await?;
             }
             Ok(())
         }
         Outgoing::Ping(told) => {
             let number = context.pings().add(told);
+            context.spec.tap.sign("host", "ping");
             sink.feed(Message::Ping(Bytes::copy_from_slice(&number.to_be_bytes()))).await
         }
     }

@@ -105,16 +105,18 @@ async fn status_of(link: &Arc<Link>, path: &str, within: Duration) -> Result<u16
         .header(http::header::AUTHORIZATION, format!("Bearer {}", link.secret.expose()))
         .body(Empty::<bytes::Bytes>::new())
         .map_err(|error| error.to_string())?;
+    link.tap.request("GET", path);
     let exchange = sender.send_request(request);
     tokio::pin!(connection, exchange);
     // The connection is driven only until the head of the answer is here; its body does not matter.
-    tokio::select! {
+    let answered = tokio::select! {
         response = &mut exchange => response.map(|response| response.status().as_u16()).map_err(|e| e.to_string()),
         ended = &mut connection => match ended {
             Ok(()) => exchange.await.map(|response| response.status().as_u16()).map_err(|e| e.to_string()),
             Err(error) => Err(error.to_string()),
         },
-    }
+    };
+    answered.inspect(|status| link.tap.response(*status))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::channel::ChannelHandle;
 use crate::secrets::Secret;
+use crate::tap::PluginTap;
 
 /// How a plugin's run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,4 +55,6 @@ pub struct Link {
     /// Whether a crash at this moment is one event's fault: it alone is in flight. Deliveries keep it; such a crash does not
     /// count for quarantine.
     pub blames_an_event: Arc<AtomicBool>,
+    /// Where the plugin's traffic can be watched.
+    pub tap: PluginTap,
 }

@@ -30,6 +30,7 @@ use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
 use crate::sandbox::{LayerReport, Policy, SandboxSpec, State};
 use crate::secrets::Secret;
+use crate::tap::PluginTap;
 use crate::usage::{self, Meter, Traffic, Usage};
 use crate::versions::major_of;
 
@@ -115,6 +116,11 @@ pub(crate) struct StartContext {
 }
 
 impl StartContext {
+    /// Where the traffic of this start can be watched.
+    pub(crate) fn tap(&self) -> PluginTap {
+        self.shared.tap.of(&self.name, &self.manifest, &self.secret, &self.config)
+    }
+
     async fn report(&self, progress: Progress) {
         // The actor outlives its starts; when it does not, nobody wants to know.
         let _ = self.reports.send((self.start, progress)).await;
@@ -139,7 +145,7 @@ pub(crate) async fn run(context: StartContext) {
     let (log, secret) = (context.log.clone(), context.secret.clone());
     tokio::spawn(async move { log.drain(BufReader::new(stderr), "stderr", secret).await });
 
-    let mut stdout = BufReader::new(stdout);
+    let mut stdout = BufReader::new(context.tap().over(stdout));
     let shaken = tokio::select! {
         shaken = shake_hands(&context, &process, &mut stdout, &shaken_hands) => shaken,
         () = context.over.cancelled() => None,
@@ -199,6 +205,7 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunche
         egress: Some(temps_sandbox::Egress { socket: way_out, loopback: opened.set.allow_loopback.clone() }),
         env,
     };
+    context.tap().spawn(&spec);
     let process = context.shared.launcher.spawn(&spec).await.map_err(|error| match error {
         SpawnError::Refused(_) => NotLaunched::Refused(error.to_string()),
         error => NotLaunched::Failed(error.to_string()),
@@ -313,6 +320,7 @@ async fn settle_in(context: &StartContext, process: &Arc<Process>) -> Result<(),
 /// more than how it ended.
 async fn watch_exit(context: StartContext, process: Arc<Process>, shaken_hands: CancellationToken) {
     let exit = process.wait_exit().await;
+    context.tap().exit(exit.code, exit.signal);
     // Without an answer in time the exit itself is the story.
     let _ = tokio::time::timeout(EXIT_EXPLAINS, shaken_hands.cancelled()).await;
     context.over.cancel();
@@ -407,6 +415,7 @@ async fn connect(context: &StartContext, process: &Arc<Process>, socket: PathBuf
         work: context.work.clone(),
         ended: context.ended.clone(),
         blames_an_event: Arc::default(),
+        tap: context.tap(),
     };
     match open_channel(context, &link).await {
         Ok(channel) => link.channel = channel,
@@ -449,6 +458,7 @@ fn renewed(link: &Link, channel: Option<ChannelHandle>) -> Link {
         work: link.work.clone(),
         ended: link.ended.clone(),
         blames_an_event: Arc::clone(&link.blames_an_event),
+        tap: link.tap.clone(),
     }
 }
 
@@ -465,8 +475,18 @@ async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<Chan
         acks: link.features.contains(&Feature::Ack),
         audit: shared.audit.clone(),
         metrics: shared.metrics.clone(),
+        tap: link.tap.clone(),
     };
-    match channel::open(spec, &link.socket, link.launcher_pid).await {
+    link.tap.request("GET", channel::CHANNEL_PATH);
+    let opened = channel::open(spec, &link.socket, link.launcher_pid).await;
+    match &opened {
+        Ok(Opened::Channel(_)) => link.tap.response(101),
+        Ok(Opened::Unsupported { status }) | Err(channel::OpenError::Refused { status }) => {
+            link.tap.response(*status)
+        }
+        Err(_) => {}
+    }
+    match opened {
         Ok(Opened::Channel(channel)) => {
             if link.features.contains(&Feature::Config) {
                 tell_config(context, channel.clone()).await;

@@ -262,8 +262,10 @@ impl Inner {
         };
         let upload = Upload::new(body, bound, lane.traffic().clone());
         let begun = Instant::now();
+        link.tap.request(parts.method.as_str(), &target.onward());
         let answer = forward::exchange(&pool, &outgoing, upload, flight).await?;
         let status = answer.response.status();
+        link.tap.response(status.as_u16());
         lane.traffic().answered(status, begun.elapsed());
 
         let mut agreed = None;

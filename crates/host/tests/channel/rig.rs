@@ -138,6 +138,7 @@ impl Rig {
             config: watch::channel(temps_host::configuration::Injected::default()).1,
             audit: audit.clone(),
             metrics: metrics.clone(),
+            tap: Default::default(),
         };
         Self { spec, grants, metrics, audit, store, directory }
     }

@@ -173,6 +173,7 @@ pub(crate) fn link_to(name: &str, socket: &Path, incarnation: u64) -> Link {
         work: TaskTracker::new(),
         ended: watch::channel(None).1,
         blames_an_event: Default::default(),
+        tap: Default::default(),
     }
 }
 

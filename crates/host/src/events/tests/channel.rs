@@ -107,6 +107,7 @@ pub(super) async fn open_with(rig: &Rig, plugin: &Plugin, acks: bool) -> (Channe
         acks,
         audit: Audit::start(rig.store.clone()),
         metrics: rig.metrics.clone(),
+        tap: Default::default(),
     };
     match crate::channel::open_over(spec, ours).await.unwrap() {
         Opened::Channel(channel) => (channel, Reader { events, reads, frames, task }),

@@ -247,6 +247,7 @@ impl Plugin {
             work: TaskTracker::new(),
             ended: how,
             blames_an_event: Default::default(),
+            tap: Default::default(),
         });
         self.link.send_replace(Some(link.clone()));
         Run { link, ended }

@@ -106,11 +106,13 @@ impl Actor {
         let Some(current) = self.of(start) else { return };
         current.context.over.cancel();
         let Some(process) = current.process.clone() else { return };
+        let tap = current.context.tap();
         let channel = current.link.as_ref().and_then(|link| link.channel.clone());
         tokio::spawn(async move {
             if let Some(channel) = channel {
                 let _ = tokio::time::timeout(CLOSE_TIME, channel.close()).await;
             }
+            tap.signal("SIGTERM");
             process.signal(TERMINATE);
         });
     }
