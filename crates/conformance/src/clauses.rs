@@ -21,6 +21,8 @@ pub const NOT_TESTABLE: &[(&str, &str)] = &[
     ("A-1", "whether a result really lasts when it is acked, only its author knows"),
     ("A-2", "which of its failures a plugin reports, only its author knows"),
     ("R-6", "what a plugin checks on its public paths is its own"),
+    ("A-4", "how long a plugin's own work takes is not in the kit's hand; that the ack comes in time is F-3"),
+    ("E-11", "the host filters, so a plugin that declares filters has nothing to do"),
     ("E-10", "advice for the author's choice of an ordering"),
     ("C-9", "the plugin decides when it asks; a host answers `busy` to what is too much"),
 ];

@@ -208,6 +208,10 @@ impl Sheet {
         self.write(name, Verdict::NotAnnounced { reason: reason.into() });
     }
 
+    pub(crate) fn not_run(&mut self, name: &str, reason: impl Into<String>) {
+        self.write(name, Verdict::NotRun { reason: reason.into() });
+    }
+
     /// Every check without a verdict could not be made, for this reason.
     pub(crate) fn give_up(&mut self, reason: &str) {
         for check in self.checks {

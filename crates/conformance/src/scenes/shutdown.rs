@@ -65,6 +65,10 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
         channel.close().await;
         let _ = channel.until(Duration::from_millis(200), |seen| seen.closed.is_some()).await;
     }
+    // A plugin that died of its event is a matter of the scene about events.
+    if !act.life.runs() {
+        return sheet.give_up("it ended before it was told to");
+    }
     act.life.signal(Signal::TERM);
     let sent = "SIGTERM, with an idle connection open";
     let Some(status) = act.life.ended(STOP_TIMEOUT).await else {
