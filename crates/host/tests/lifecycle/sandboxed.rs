@@ -1,4 +1,5 @@
 //! The sandbox under a real host: what a plugin sees in it, what it is ended for, and what refuses it.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests panic like the tests themselves")]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
