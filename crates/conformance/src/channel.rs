@@ -71,7 +71,8 @@ impl Channel {
         platform: Arc<Mutex<Platform>>,
     ) -> Result<Opened, String> {
         let upgrade = async {
-            let mut stream = UnixStream::connect(socket).await.map_err(|e| format!("no connection ({e})"))?;
+            let mut stream =
+                crate::http::connect(socket).await.map_err(|e| format!("no connection ({e})"))?;
             let key = generate_key();
             let shown =
                 secret.map(|secret| format!("Authorization: Bearer {secret}\r\n")).unwrap_or_default();

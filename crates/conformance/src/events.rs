@@ -38,13 +38,13 @@ impl Events {
     /// The next event, an ordinary one.
     pub(crate) fn next(&mut self) -> Value {
         let kind = self.kinds[usize::try_from(self.made).unwrap_or(0) % self.kinds.len()].clone();
-        self.event(&kind, data())
+        self.event(&kind, &data())
     }
 
     /// An event of a type that no plugin can know.
     pub(crate) fn of_unknown_type(&mut self) -> Option<Value> {
         let kind = self.unknown.clone()?;
-        Some(self.event(&kind, json!({"anything": [1, {"deep": null}]})))
+        Some(self.event(&kind, &json!({"anything": [1, {"deep": null}]})))
     }
 
     /// An event with fields that no plugin can know, inside and beside its data.
@@ -68,7 +68,7 @@ impl Events {
     pub(crate) fn of_no_project(&mut self) -> Option<Value> {
         let mut kinds = self.kinds.iter().chain(&self.unknown);
         let kind = kinds.find(|kind| !OF_PROJECTS.iter().any(|prefix| kind.starts_with(prefix)))?.clone();
-        let mut event = self.event(&kind, json!({}));
+        let mut event = self.event(&kind, &json!({}));
         if let Some(fields) = event.as_object_mut() {
             fields.remove("project_id");
         }
@@ -84,7 +84,7 @@ impl Events {
         event
     }
 
-    fn event(&mut self, kind: &str, data: Value) -> Value {
+    fn event(&mut self, kind: &str, data: &Value) -> Value {
         self.made += 1;
         json!({"id": format!("0197a5c8-7d3e-7c1a-9f55-{:012x}", self.made), "event_type": kind,
             "timestamp": "2026-06-06T12:00:00Z", "project_id": 42, "data": data})

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full, Limited, combinators::BoxBody};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Longest body of an answer that is read, in bytes. Pages and lists are far smaller.
 const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -31,6 +31,25 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
+/// How long a plugin has to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause before another try while as many connections wait to be accepted as the plugin lets wait.
+const CONNECT_PAUSE: Duration = Duration::from_millis(5);
+
+/// Connects to the plugin's socket. A full line of connections is waited for, as a host does.
+pub(crate) async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let patiently = async {
+        loop {
+            match UnixStream::connect(socket).await {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => sleep(CONNECT_PAUSE).await,
+                outcome => return outcome,
+            }
+        }
+    };
+    timeout(CONNECT_TIMEOUT, patiently).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+}
+
 /// One connection to the plugin.
 pub(crate) struct Connection {
     sender: SendRequest<BoxBody<Bytes, std::convert::Infallible>>,
@@ -39,7 +58,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects.
     pub(crate) async fn open(socket: &Path) -> Result<Self, String> {
-        let stream = UnixStream::connect(socket).await.map_err(|e| format!("no connection ({e})"))?;
+        let stream = connect(socket).await.map_err(|e| format!("no connection ({e})"))?;
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|e| format!("no connection ({e})"))?;
         // It ends with the connection; what went wrong is seen by the request.

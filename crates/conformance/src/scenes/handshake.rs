@@ -349,7 +349,7 @@ async fn ready(sheet: &mut Sheet, life: &mut Life) -> Option<Ready> {
 
 /// The first connection, health request and upgrade; whether there is a channel.
 async fn first_contact(sheet: &mut Sheet, life: &Life, manifest: &PluginManifest) -> bool {
-    if let Err(error) = tokio::net::UnixStream::connect(&life.socket).await {
+    if let Err(error) = crate::http::connect(&life.socket).await {
         sheet.fail("handshake.listens", "a connection right after ready", error.to_string());
         return false;
     }

@@ -199,7 +199,7 @@ async fn connections(sheet: &mut Sheet, life: &Life, health_path: &str) {
     sheet.settle("routes.chunked_body", chunked.map_err(|came| Finding { sent, came }));
     let mut silent = Vec::new();
     for _ in 0..8 {
-        silent.extend(tokio::net::UnixStream::connect(&life.socket).await.ok());
+        silent.extend(crate::http::connect(&life.socket).await.ok());
     }
     let found = health(life, health_path, true).await;
     let sent = format!("GET {health_path} while 8 other connections are open and silent");

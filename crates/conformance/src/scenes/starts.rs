@@ -75,7 +75,7 @@ async fn stale_socket(stage: &Stage, sheet: &mut Sheet) {
         return sheet.give_up(&format!("the kit cannot bind a socket: {error}"));
     }
     let started = match stage.start(&how).await {
-        Ok(life) => tokio::net::UnixStream::connect(&life.socket)
+        Ok(life) => crate::http::connect(&life.socket)
             .await
             .map(drop)
             .map_err(|e| format!("no connection ({e}){}", life.last_words())),
@@ -104,7 +104,7 @@ async fn long_path(stage: &Stage, sheet: &mut Sheet) {
     };
     how.socket = PathBuf::from(format!("{begin}/{}", "s".repeat(room)));
     let started = match stage.start(&how).await {
-        Ok(life) => tokio::net::UnixStream::connect(&life.socket)
+        Ok(life) => crate::http::connect(&life.socket)
             .await
             .map(drop)
             .map_err(|e| format!("no connection ({e}){}", life.last_words())),
@@ -226,7 +226,7 @@ async fn unknown_argument(stage: &Stage, sheet: &mut Sheet) {
         if let Some(status) = life.ended(Duration::from_millis(50)).await {
             break Some(status);
         }
-        let listens = tokio::net::UnixStream::connect(&life.socket).await.is_ok();
+        let listens = crate::http::connect(&life.socket).await.is_ok();
         if listens || tokio::time::Instant::now() >= deadline {
             break None;
         }

@@ -160,7 +160,7 @@ async fn pass(
     };
     let mut outside = open(&addresses).await?;
     account.address = outside.peer_addr().ok();
-    outside.write_all(&first).await.map_err(broken)?;
+    outside.write_all(&first).await.map_err(|error| broken(&error))?;
     account.sent.fetch_add(first.len() as u64, Ordering::Relaxed);
     let (mut from_plugin, mut to_plugin) = plugin.split();
     let (mut from_outside, mut to_outside) = outside.split();
@@ -171,13 +171,13 @@ async fn pass(
         )
     };
     tokio::select! {
-        ended = flows => ended.map(drop).map_err(broken),
+        ended = flows => ended.map(drop).map_err(|error| broken(&error)),
         () = idle(account) => Err(Failure("idle", format!("nothing was sent for {} s", IDLE.as_secs()))),
         () = sleep(LONGEST) => Err(Failure("too_long", format!("it was open for {} s", LONGEST.as_secs()))),
     }
 }
 
-fn broken(error: io::Error) -> Failure {
+fn broken(error: &io::Error) -> Failure {
     Failure("broken", error.to_string())
 }
 
@@ -191,7 +191,7 @@ async fn check_hello(plugin: &mut UnixStream, first: &mut Vec<u8>, name: &str) -
                 Ok(Hello::More) => {}
                 Err(error) => return Err(refused(error.to_string())),
             }
-            if read_more(plugin, first, MAX_HELLO_BYTES).await.map_err(broken)? == 0 {
+            if read_more(plugin, first, MAX_HELLO_BYTES).await.map_err(|error| broken(&error))? == 0 {
                 return Err(refused("it ended before its TLS hello did".to_owned()));
             }
         }
