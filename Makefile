@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run test setup fmt lint bench faults clean
+.PHONY: help run test setup fmt lint parity bench faults clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,11 @@ fmt: ## Format the Rust code
 
 lint: ## Only the format check and the lints
 	@scripts/test.sh fmt clippy
+
+parity: ## Write docs/sdk-parity.md: what the conformance kit finds of each SDK
+	@scripts/setup.sh test
+	@cargo build --locked --quiet -p temps-cli -p minimal-rust --bins
+	@python3 scripts/parity.py
 
 bench: ## Measure latency, throughput and memory on this machine
 	@scripts/setup.sh run

@@ -58,10 +58,6 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> 
     })?;
     let values = Values { name: name.as_str(), sdk: shown, ui: arguments.ui };
     let files = templates::files(arguments.lang, &values);
-    if files.iter().all(|(path, _)| path.starts_with("ui")) {
-        return Err(Failure::usage(format!("there is no template for {} yet", arguments.lang.word()))
-            .hint("`temps plugin build`, `check` and `dev` take a project that you make yourself"));
-    }
     make(&place, &files, arguments.lang, &sdk)?;
     let made = Made {
         directory: place,
@@ -124,7 +120,12 @@ fn make(place: &Path, files: &[(PathBuf, String)], language: Language, sdk: &Pat
                 fs::copy(&lock, &to).map_err(|error| cannot(&to, &error))?;
             }
         }
-        Language::Node | Language::Go => {}
+        // The checksums of what the SDK needs, so that nothing has to be looked up.
+        Language::Go => {
+            let to = draft.path().join("go.sum");
+            fs::copy(sdk.join("go.sum"), &to).map_err(|error| cannot(&to, &error))?;
+        }
+        Language::Node => {}
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(draft.path(), mode).map_err(|error| cannot(draft.path(), &error))?;

@@ -8,7 +8,8 @@ use crate::exit::{Exit, Failure};
 /// Where a language's SDK is below a checkout, and a file by which it is known.
 fn place(language: Language) -> (&'static str, &'static str) {
     match language {
-        Language::Rust => ("crates/sdk", "Cargo.toml"),
+        // The workspace has a Cargo.toml as well.
+        Language::Rust => ("crates/sdk", "src/lib.rs"),
         Language::Python => ("sdks/python", "src/temps_plugin/__init__.py"),
         Language::Node => ("sdks/node", "package.json"),
         Language::Go => ("sdks/go", "go.mod"),

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_template_is_left_in_a_project() {
-        for language in [Language::Rust, Language::Python, Language::Node] {
+        for language in [Language::Rust, Language::Python, Language::Node, Language::Go] {
             for ui in [false, true] {
                 let files = files(language, &Values { name: "a-b", sdk: "/sdk", ui });
                 assert!(files.len() >= 4, "{language:?}: {files:?}");

@@ -156,6 +156,21 @@ fn a_new_node_project_is_tested_built_to_one_file_and_works_on_a_daemon() {
     it_works_on_a_daemon(&built, "try-node");
 }
 
+#[test]
+fn a_new_go_project_with_a_page_is_tested_built_to_one_file_and_works_on_a_daemon() {
+    const NAME: &str = "a_new_go_project_with_a_page_is_tested_built_to_one_file_and_works_on_a_daemon";
+    if !has("go", "version") {
+        return skip(NAME, "needs Go");
+    }
+    let desk = Desk::new();
+    let project = desk.project("try-go", "go", &["--ui"]);
+    tool(&project, &["go", "vet", "./..."]);
+    tool(&project, &["go", "test", "./..."]);
+    let built = desk.build(&project);
+    assert!(built.is_file(), "{built:?}");
+    it_works_on_a_daemon(&built, "try-go");
+}
+
 /// What `npm install` does, with packages of the SDK's checkout.
 fn link_modules(project: &Path, modules: &Path) {
     use std::os::unix::fs::symlink;
