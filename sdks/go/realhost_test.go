@@ -144,6 +144,20 @@ func (h *realHost) untilRunning(name, version string, notPid int) int {
 	return info.PID
 }
 
+// passesTheKit puts a plugin through the conformance kit, black box.
+func (h *realHost) passesTheKit(plugin string) {
+	h.t.Helper()
+	out, err := h.command("--json", "plugin", "test", plugin).Output()
+	var report struct {
+		Conformant bool
+		Counts     struct{ Passed, Failed int }
+	}
+	must(h.t, json.Unmarshal(out, &report))
+	if err != nil || !report.Conformant || report.Counts.Passed < 30 {
+		h.t.Errorf("%s does not pass the kit: %s", plugin, out)
+	}
+}
+
 // build makes one static file of an example.
 func build(t *testing.T, example, version string) string {
 	t.Helper()
@@ -159,7 +173,9 @@ func build(t *testing.T, example, version string) string {
 
 func TestOneLifeOfTheMinimalExampleAgainstTheRealHost(t *testing.T) {
 	host := startRealHost(t)
-	host.drop(build(t, "minimal-go", "0.1.0"), "minimal-go")
+	built := build(t, "minimal-go", "0.1.0")
+	host.passesTheKit(built)
+	host.drop(built, "minimal-go")
 	first := host.untilRunning("minimal-go", "0.1.0", 0)
 	says := func(words string) func() bool {
 		return func() bool {

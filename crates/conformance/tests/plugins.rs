@@ -1,6 +1,6 @@
-//! Every plugin of this project passes the kit: the official ones, and each example in whatever language it is written.
+//! The plugins of this project that are in Rust, or in nothing but Python, pass the kit. Those that need an SDK of another
+//! language are put through it in that SDK's tests.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use temps_conformance::{Entry, Options, run};
@@ -8,34 +8,21 @@ use temps_conformance::{Entry, Options, run};
 /// Longest time for one plugin, in milliseconds.
 const MOST_MS: u64 = 20_000;
 
-/// Where builds of an example put what can be dropped into a plugins directory, beside the folder itself.
-const PRODUCTS: [&str; 3] = ["plugin", "dist/plugin", "build/plugin"];
+/// The folders in `examples/`, and who puts them through the kit: those that need packages or a build are at hand, built, in the
+/// tests of the SDK that they are written with.
+const EXAMPLES: [(&str, &str); 8] = [
+    ("deployment-board", "sdks/node/test/real-host.test.js"),
+    ("embed", "it is a host, and no plugin"),
+    ("fastapi", "sdks/python/tests/test_real_host.py"),
+    ("minimal-go", "sdks/go/realhost_test.go"),
+    ("minimal-node", "sdks/node/test/real-host.test.js"),
+    ("minimal-python", "sdks/python/tests/test_real_host.py"),
+    ("minimal-rust", "here"),
+    ("plain-python", "here"),
+];
 
-/// The plugins in `examples/`: executable scripts, plugin directories, and what a build has left.
-fn examples() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    let folders = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found = Vec::new();
-    for folder in folders.filter(|path| path.is_dir()) {
-        let products = PRODUCTS.iter().map(|product| folder.join(product)).filter(|path| is_executable(path));
-        let before = found.len();
-        // A directory is a plugin as a whole, with everything beside its executable.
-        found.extend(products.filter_map(|path| path.parent().map(Path::to_owned)).take(1));
-        if found.len() == before {
-            let files = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
-            found.extend(files.filter(|path| is_executable(path) && is_script(path)));
-        }
-    }
-    found.sort();
-    found
-}
-
-fn is_executable(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
-fn is_script(path: &Path) -> bool {
-    std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"#!"))
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
 }
 
 async fn passes(plugin: PathBuf, routes: &[&str]) {
@@ -55,11 +42,23 @@ async fn the_official_plugins_pass() {
 }
 
 #[tokio::test]
-async fn every_example_passes() {
+async fn the_examples_that_need_no_packages_pass() {
     passes(temps_testkit::binaries::built_binary("minimal-rust"), &[]).await;
-    let examples = examples();
-    assert!(examples.iter().any(|path| path.ends_with("plain-python/minimal.py")), "{examples:?}");
-    for example in examples {
-        passes(example, &[]).await;
+    for script in ["minimal.py", "with-channel.py"] {
+        passes(examples().join("plain-python").join(script), &[]).await;
+    }
+}
+
+#[test]
+fn every_example_is_put_through_the_kit_by_somebody() {
+    let folders = std::fs::read_dir(examples()).unwrap().map(|entry| entry.unwrap());
+    let folders = folders.filter(|entry| entry.file_type().unwrap().is_dir());
+    let mut names: Vec<_> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, EXAMPLES.map(|(name, _)| name));
+    for (name, tested) in EXAMPLES.iter().filter(|(_, tested)| tested.starts_with("sdks/")) {
+        let text = std::fs::read_to_string(examples().join("..").join(tested)).unwrap();
+        let has_kit = text.contains("passes_the_kit") || text.contains("passesTheKit");
+        assert!(has_kit && text.contains(name), "{tested} does not put {name} through the kit");
     }
 }

@@ -60,6 +60,12 @@ export class RealHost {
     return stdout.trim() ? JSON.parse(stdout) : undefined;
   }
 
+  /** Puts a plugin through the conformance kit, black box; the report says why when it does not pass. */
+  async passesTheKit(plugin) {
+    const report = await this.temps("plugin", "test", plugin);
+    if (!report.conformant || report.counts.passed < 30) throw new Error(`${plugin} does not pass the kit: ${JSON.stringify(report)}`);
+  }
+
   /** Puts a file or a directory into the plugins directory, whole or not at all. */
   drop(source, name) {
     const hidden = `${this.home}/plugins/.${name}`;

@@ -29,7 +29,8 @@ function scene(name, body) {
 
 scene("one life of the minimal example as one file", async (host) => {
   const source = `${CHECKOUT}examples/minimal-node/plugin.js`;
-  host.drop(bundled(source, `${built}/minimal-node`), "minimal-node");
+  await host.passesTheKit(bundled(source, `${built}/minimal-node`));
+  host.drop(`${built}/minimal-node`, "minimal-node");
   const first = await host.untilRunning("minimal-node");
   assert.equal(first.version, "0.1.0");
 
@@ -100,6 +101,7 @@ const UNBUILT = existsSync(`${BOARD}/node_modules/vite`) ? undefined : "examples
 scene("the board of deployments is built, shows what there was and what happens, and has its page", async (host) => {
   if (UNBUILT) throw new Error(UNBUILT);
   execFileSync("npm", ["run", "--silent", "build"], { cwd: BOARD, stdio: "inherit" });
+  await host.passesTheKit(`${BOARD}/dist`);
   const report = (state, ...more) => host.temps("deployment", "report", "--project", "shop", "--state", state, ...more);
   await report("succeeded", "--site", "https://shop.example.com");
   host.drop(`${BOARD}/dist`, "deployment-board");

@@ -68,6 +68,12 @@ class RealHost:
         self._log.close()
         shutil.rmtree(self.home, ignore_errors=True)
 
+    def passes_the_kit(self, plugin: Path) -> None:
+        """Puts a plugin through the conformance kit, black box."""
+        report = self.temps("plugin", "test", str(plugin))
+        if not report["conformant"] or report["counts"]["passed"] < 30:
+            raise AssertionError(f"{plugin} does not pass the kit: {report}")
+
     def temps(self, *arguments: str) -> Any:
         """Runs a command that must succeed, and returns what it gave as JSON."""
         command = [str(self.program), "--json", *arguments]

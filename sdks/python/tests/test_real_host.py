@@ -25,7 +25,9 @@ class RealHostTest(unittest.TestCase):
             return skipped_loudly(self, "`temps` is not built; run `cargo build -p temps-cli`, or set TEMPS_BIN")
         source = EXAMPLES / "minimal-python/minimal.py"
         with RealHost() as host:
-            host.drop(zipped(source, "minimal:plugin.run", self.built), "minimal-python")
+            built = zipped(source, "minimal:plugin.run", self.built)
+            host.passes_the_kit(built)
+            host.drop(built, "minimal-python")
             first = host.until_running("minimal-python")
             self.assertEqual((first["version"], "channel" in str(first)), ("0.1.0", True))
 
@@ -103,6 +105,7 @@ class RealHostTest(unittest.TestCase):
         shutil.copytree(ROOT / "src/temps_plugin", home / "temps_plugin")
         with_packages(["fastapi"], home)
         with RealHost() as host:
+            host.passes_the_kit(home)
             host.drop(home, "fastapi-notes")
             host.until_running("fastapi-notes")
             notes = "/api/x/fastapi-notes/notes"
@@ -126,7 +129,9 @@ class RealHostTest(unittest.TestCase):
             return skipped_loudly(self, "`temps` is not built; run `cargo build -p temps-cli`, or set TEMPS_BIN")
         package = CHECKOUT / "plugins/deploy-digest/deploy_digest"
         with RealHost() as host:
-            host.drop(zipped(package, "deploy_digest:plugin.run", self.built), "deploy-digest")
+            built = zipped(package, "deploy_digest:plugin.run", self.built)
+            host.passes_the_kit(built)
+            host.drop(built, "deploy-digest")
             first = host.until_running("deploy-digest")
             route = "/api/x/deploy-digest/digest"
             report = ["deployment", "report", "--project", "shop"]

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use temps_host::plugin::PluginState;
+use temps_host::sandbox::{Layer, LayerReport, Policies, Policy, State};
 use temps_host::secrets::Secret;
 use temps_testkit::Postgres;
 use temps_testkit::authority::Authority;
 use temps_testkit::daemon::eventually;
 
 use crate::rig::{until, until_state};
-use crate::scene::{NAME, Scene, rig};
+use crate::scene::{NAME, Scene, on, rig};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_works_with_its_database_on_the_server_and_finds_it_again() {
@@ -48,7 +49,13 @@ async fn a_plugin_reaches_its_own_database_whatever_it_asks_for() {
         return;
     };
     postgres.run_sql("postgres", "CREATE TABLE hosts_own (x int)");
-    let scene = Scene::with(&postgres).await;
+    // Without the layer that keeps it from the server's port, so that what is behind that layer is tried as well.
+    let scene = Scene::new(|config| {
+        on(&postgres)(config);
+        config.sandbox.all.policies = Policies::unset().with(Layer::Network, Policy::Off);
+    })
+    .await;
+    scene.grant("postgres").await;
     let directory = scene.socket("");
     for (user, database) in [("postgres", "postgres"), ("keeper", "template1"), ("x", "x")] {
         let url = format!("postgresql:///{database}?user={user}&host={}", directory.display());
@@ -82,6 +89,27 @@ async fn a_plugin_reaches_its_own_database_whatever_it_asks_for() {
     assert_eq!(scene.sql("SELECT 1"), "1");
     let direct = format!("postgresql://temps_keeper:mine@127.0.0.1:{}/temps_keeper", postgres.port());
     assert!(scene.sql_at(&direct, "SELECT 1").contains("password authentication failed"));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_in_its_own_network_does_not_reach_the_port_of_the_server() {
+    let Some(postgres) = Postgres::start("a_plugin_in_its_own_network_does_not_reach_the_port_of_the_server")
+    else {
+        return;
+    };
+    let scene = Scene::with(&postgres).await;
+    let layers = scene.host.explain(NAME).await.unwrap().layers;
+    let is_enforced = |one: &LayerReport| one.layer == Layer::Network && one.state == State::InForce;
+    if !layers.iter().any(is_enforced) {
+        return temps_testkit::skip(
+            "a_plugin_in_its_own_network_does_not_reach_the_port_of_the_server",
+            "this machine can make no network namespace",
+        );
+    }
+    let direct = format!("postgresql://temps_keeper@127.0.0.1:{}/temps_keeper", postgres.port());
+    assert!(scene.sql_at(&direct, "SELECT 1").contains("Connection refused"));
+    assert_eq!(scene.sql("SELECT 1"), "1");
     scene.end().await;
 }
 
