@@ -48,7 +48,7 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
         routes: arguments.routes,
     };
     let report = temps_conformance::run(&options, |progress| output.say(&step(&progress))).await;
-    let report = report.map_err(refusal)?;
+    let report = report.map_err(|error| refusal(&error))?;
     if let Some(file) = &arguments.junit {
         std::fs::write(file, report.to_junit()).map_err(|error| {
             Failure::other("junit", format!("{} cannot be written: {error}", file.display()))
@@ -70,7 +70,7 @@ fn settings(file: &PathBuf) -> Result<serde_json::Map<String, serde_json::Value>
     serde_json::from_str(&text).map_err(|error| unreadable(format!("it is not a JSON object: {error}")))
 }
 
-fn refusal(error: KitError) -> Failure {
+fn refusal(error: &KitError) -> Failure {
     let message = error.to_string();
     match error {
         KitError::Subject(temps_conformance::SubjectError::Absent { .. }) => {
