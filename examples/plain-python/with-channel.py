@@ -72,7 +72,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
     def address_string(self): return "host"
-
 class Server(ThreadingMixIn, UnixStreamServer): daemon_threads = True
 print('{"type":"manifest","name":"plain-python-channel","version":"1.0.0","events":["deployment.*"]}', flush=True)
 if os.path.exists(args["--socket-path"]): os.remove(args["--socket-path"])

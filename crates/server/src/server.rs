@@ -219,7 +219,8 @@ impl Server {
             connections.wait().await;
         }
         store.close().await;
-        drop(lock);
+        // By word, because a process that is just being started still holds a copy of the descriptor until it executes.
+        let _ = lock.unlock();
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use temps_host::events::Which;
 use temps_host::plugin::PluginState;
 use temps_host::protocol::ProjectInfo;
 use temps_host::store::HostStore;
@@ -80,6 +81,9 @@ async fn a_plugin_killed_a_hundred_times_is_back_each_time_and_nobody_else_notic
     assert_eq!((now.pid, now.starts, now.crashes), (neighbour.pid, 1, 0), "the neighbour noticed");
     has_received(&rig.config.state_dir, "neighbour", &published).await;
     assert_eq!(received(&rig.config.state_dir, "neighbour"), published, "not each once and in order");
+    // Events that were in flight at three deaths in a row are dead letters, whoever caused the deaths; an operator sends
+    // them again.
+    host.events().redeliver("victim", Which::AllDead, "ada").await.unwrap();
     has_received(&rig.config.state_dir, "victim", &published).await;
     host.shutdown().await;
     assert_eq!(descendants(std::process::id()).len(), 0, "something outlived the host");
