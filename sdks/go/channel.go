@@ -218,12 +218,13 @@ func (c *channel) takeConfig(own *link, config *Configuration) {
 		return
 	}
 	c.config = config
-	if !isClosed(c.configured) {
-		close(c.configured)
-	}
 	select {
 	case c.configChanged <- struct{}{}:
 	default: // A change that nobody has heard of yet stands for this one, too.
+	}
+	// After the change was noted, so that whoever waits for the first settings can forget it.
+	if !isClosed(c.configured) {
+		close(c.configured)
 	}
 }
 
