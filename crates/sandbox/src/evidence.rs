@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -267,7 +268,7 @@ impl Seen {
 
     /// Whether the program is in another namespace than this process.
     fn namespace(&self, kind: &str) -> Reading {
-        let theirs = fs::read_link(format!("/proc/{}/ns/{kind}", self.pid)).ok()?;
+        let theirs = fs::read_link(self.file("ns").join(kind)).ok()?;
         let ours = fs::read_link(format!("/proc/self/ns/{kind}")).ok()?;
         Some((theirs != ours, format!("{}, the host's is {}", theirs.display(), ours.display())))
     }
@@ -299,20 +300,25 @@ impl Seen {
         let mounts = self.mounts()?;
         let proc = mounts.iter().rev().find(|mount| mount.path == "/proc")?;
         let (own, namespace) = self.namespace("pid")?;
-        let shown = fs::read_link(format!("/proc/{}/root/proc/self", self.pid));
+        let shown = fs::read_link(self.file("root").join("proc/self"));
         // A /proc of another namespace does not know the one who asks, and so has no answer for this process.
         let good = proc.kind == "proc" && own && shown.is_err();
         Some((good, format!("{} on /proc; {namespace}", proc.kind)))
     }
 
+    /// What the kernel shows of the program under a name.
+    fn file(&self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.pid.to_string()).join(name)
+    }
+
     fn hard_limit(&self, name: &str) -> Option<String> {
-        let text = fs::read_to_string(format!("/proc/{}/limits", self.pid)).ok()?;
+        let text = fs::read_to_string(self.file("limits")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().nth(1).map(str::to_owned)
     }
 
     fn mounts(&self) -> Option<Vec<MountSeen>> {
-        let text = fs::read_to_string(format!("/proc/{}/mountinfo", self.pid)).ok()?;
+        let text = fs::read_to_string(self.file("mountinfo")).ok()?;
         let mounts = text.lines().filter_map(|line| {
             let (front, back) = line.split_once(" - ")?;
             let front: Vec<&str> = front.split(' ').collect();
