@@ -22,6 +22,7 @@ use super::calls::{self, Call};
 use super::methods::{self, Denied, Refusal};
 use super::session::{Context, Socket, lost};
 use super::{ChannelEnd, Outgoing};
+use crate::audit::Tally;
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
