@@ -9,6 +9,10 @@ pub(super) const MAX_HELLO_BYTES: usize = 16 * 1024;
 /// Longest content of one record, in bytes, as TLS says.
 const MAX_RECORD: usize = 1 << 14;
 
+/// Most records that a hello comes in. Clients use one or a few; looking at thousands of crumbs again with each byte that comes
+/// would be work that a plugin makes for the host.
+const MAX_RECORDS: usize = 64;
+
 /// Longest name in a hello, in bytes; longer ones do not exist.
 const MAX_NAME: usize = 253;
 
@@ -36,6 +40,8 @@ pub(super) enum HelloError {
     Malformed,
     #[error("its TLS hello is longer than {MAX_HELLO_BYTES} bytes")]
     TooLong,
+    #[error("its TLS hello comes in more than {MAX_RECORDS} records")]
+    Crumbs,
     #[error("its TLS hello names no host")]
     NoName,
     #[error("its TLS hello hides the host (encrypted client hello)")]
@@ -57,8 +63,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Hello, HelloError> {
 
 /// The body of the first message, put together from its records; `None` while it is not whole.
 fn gather(bytes: &[u8]) -> Result<Option<Vec<u8>>, HelloError> {
-    let (mut records, mut message) = (Reader(bytes), Vec::new());
+    let (mut records, mut message, mut count) = (Reader(bytes), Vec::new(), 0);
     while let Some(kind) = records.byte() {
+        count += 1;
+        if count > MAX_RECORDS {
+            return Err(HelloError::Crumbs);
+        }
         // The version in a record's head has been 3.1 to 3.3, and means nothing since.
         if kind != RECORD_HANDSHAKE || records.byte().is_some_and(|major| major != 3) {
             return Err(HelloError::NotTls);
@@ -236,7 +246,7 @@ mod tests {
         }
         let early = [&sent[..], &[RECORD_HANDSHAKE + 1, 3, 3, 0, 1, 0]].concat();
         assert_eq!(read(&early), named("hooks.slack.com"));
-        for size in [1, 3, 50] {
+        for size in [3, 50] {
             let whole = message(&[names(&["a.example"])]);
             let split: Vec<u8> = whole.chunks(size).flat_map(record).collect();
             assert_eq!(read(&split), named("a.example"), "records of {size}");
@@ -279,8 +289,10 @@ mod tests {
     #[test]
     fn a_hello_without_an_end_is_given_up() {
         assert_eq!(read(&record(&[1, 0xff, 0xff, 0xff])), Err(HelloError::TooLong));
-        let crumbs: Vec<u8> = std::iter::repeat_with(|| record(&[1])).take(1).flatten().collect();
-        assert_eq!(read(&crumbs), Ok(Hello::More));
+        let crumbs: Vec<Vec<u8>> =
+            message(&[names(&["a.example"])]).iter().map(|byte| record(&[*byte])).collect();
+        assert_eq!(read(&crumbs[..MAX_RECORDS].concat()), Ok(Hello::More));
+        assert_eq!(read(&crumbs[..=MAX_RECORDS].concat()), Err(HelloError::Crumbs));
         let padded = hello(&[names(&["a.example"]), extension(21, &[0; MAX_HELLO_BYTES - 200])]);
         assert_eq!(read(&padded), named("a.example"));
         let endless = record(&[&[1, 0, 0x3f, 0xff][..], &[0; MAX_HELLO_BYTES - 9]].concat());
