@@ -104,6 +104,7 @@ async fn connect(mut stream: UnixStream, first: Vec<u8>, host: &str, port: u16, 
             return;
         }
     };
+    let target = permit.to_string();
     let Ok(_place) = door.room.try_acquire() else {
         let why = "too many connections are open";
         door.refused(&target, "too_many", why);

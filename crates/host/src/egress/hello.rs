@@ -269,11 +269,36 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_taken_as_clients_write_it_and_in_no_other_form() {
+        let label = "a".repeat(63);
+        let longest = [&label[..], &label, &label, &label[2..]].join(".");
+        for (written, found) in [
+            ("Hooks.SLACK.com", "hooks.slack.com"),
+            ("hooks.slack.com.", "hooks.slack.com."),
+            ("XN--bcher-kva.example", "xn--bcher-kva.example"),
+            ("45.90.28.10", "45.90.28.10"),
+            (&longest, &longest),
+        ] {
+            assert_eq!(read(&hello(&[names(&[written])])), named(found));
+        }
+        for odd in ["b\u{fc}cher.example", "a .example", "a.example\n", "a.example\0", &"a".repeat(254)] {
+            assert_eq!(read(&hello(&[names(&[odd])])), Err(HelloError::Malformed), "{odd:?}");
+        }
+        // A name of a kind that nobody knows.
+        let other =
+            extension(EXTENSION_SERVER_NAME, &vector(2, &[&[1][..], &vector(2, b"a.example")].concat()));
+        assert_eq!(read(&hello(&[other])), Err(HelloError::Malformed));
+    }
+
+    #[test]
     fn a_name_that_is_missing_or_hidden_is_refused() {
         assert_eq!(read(&hello(&[])), Err(HelloError::NoName));
         for hidden in EXTENSION_ENCRYPTED_HELLO {
-            let both = [names(&["a.example"]), extension(hidden, &[0])];
-            assert_eq!(read(&hello(&both)), Err(HelloError::Hidden));
+            // The name outside may well be one that was granted.
+            for order in [[0, 1], [1, 0]] {
+                let both = [names(&["a.example"]), extension(hidden, &[0])];
+                assert_eq!(read(&hello(&order.map(|at| both[at].clone()))), Err(HelloError::Hidden));
+            }
         }
     }
 
@@ -295,11 +320,31 @@ mod tests {
         assert_eq!(read(&crumbs[..=MAX_RECORDS].concat()), Err(HelloError::Crumbs));
         let padded = hello(&[names(&["a.example"]), extension(21, &[0; MAX_HELLO_BYTES - 200])]);
         assert_eq!(read(&padded), named("a.example"));
+        let whole = message(&[names(&["a.example"]), extension(21, &[0; 65_000])]);
+        let huge: Vec<u8> = whole.chunks(MAX_RECORD).flat_map(record).collect();
+        assert_eq!(read(&huge), Err(HelloError::TooLong));
+        assert_eq!(read(&huge[..20]), Err(HelloError::TooLong), "it is not waited for");
         let endless = record(&[&[1, 0, 0x3f, 0xff][..], &[0; MAX_HELLO_BYTES - 9]].concat());
         assert_eq!(read(&endless), Err(HelloError::TooLong));
     }
 
     proptest! {
+        #[test]
+        fn what_is_accepted_is_within_the_bounds_however_it_was_cut(
+            name in "[a-zA-Z0-9.-]{1,300}", padding in 0_usize..20_000, size in 1_usize..MAX_RECORD
+        ) {
+            let whole = message(&[names(&[&name]), extension(21, &vec![0; padding])]);
+            let records: Vec<Vec<u8>> = whole.chunks(size).map(record).collect();
+            let sent = records.concat();
+            // No more than this is ever looked at.
+            let found = read(&sent[..sent.len().min(MAX_HELLO_BYTES)]);
+            if sent.len() <= MAX_HELLO_BYTES && records.len() <= MAX_RECORDS && name.len() <= MAX_NAME {
+                prop_assert_eq!(found, named(&name.to_ascii_lowercase()));
+            } else {
+                prop_assert!(found.is_err(), "{:?}", found);
+            }
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let _ = read(&bytes);

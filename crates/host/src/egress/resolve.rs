@@ -109,7 +109,8 @@ mod tests {
     }
 
     async fn of(addresses: &[&str]) -> Result<Vec<SocketAddr>, Unresolved> {
-        let fixed: Arc<dyn Resolver> = Arc::new(Fixed(addresses.iter().map(|a| a.parse().unwrap()).collect()));
+        let fixed: Arc<dyn Resolver> =
+            Arc::new(Fixed(addresses.iter().map(|a| a.parse().unwrap()).collect()));
         public(&fixed, &Arc::new(Semaphore::new(1)), "a.example", 443).await
     }
 

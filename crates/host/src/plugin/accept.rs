@@ -30,3 +30,76 @@ fn is_own(stream: &UnixStream, launcher: u32) -> bool {
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
     pid.is_some_and(|pid| pid != 0 && temps_sandbox::contains(launcher, pid))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::path::Path;
+    use std::process::{Child, ChildStdout, Command, Stdio};
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// A process that connects to each socket that it is told of, and says what it got.
+    const CLIENT: &str = "
+import socket, sys
+for path in sys.stdin:
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path.strip())
+        print(s.recv(100).decode() or 'nothing', flush=True)
+";
+
+    struct Client {
+        process: Child,
+        output: BufReader<ChildStdout>,
+    }
+
+    impl Client {
+        fn start() -> Self {
+            let mut command = Command::new("/usr/bin/python3");
+            command.args(["-I", "-c", CLIENT]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut process = command.spawn().unwrap();
+            let output = BufReader::new(process.stdout.take().unwrap());
+            Self { process, output }
+        }
+
+        fn connect(&mut self, path: &Path) {
+            writeln!(self.process.stdin.as_mut().unwrap(), "{}", path.display()).unwrap();
+        }
+
+        fn got(&mut self) -> String {
+            let mut line = String::new();
+            self.output.read_line(&mut line).unwrap();
+            line.trim_end().to_owned()
+        }
+    }
+
+    impl Drop for Client {
+        fn drop(&mut self) {
+            drop(self.process.stdin.take());
+            let _ = self.process.wait();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_plugin_is_not_served_at_the_socket_of_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut plugins = [Client::start(), Client::start()];
+        // Nothing but the kernel's word for who connects tells them apart: both run as the same user and reach both sockets.
+        for (own, other) in [(0, 1), (1, 0)] {
+            let path = directory.path().join(format!("{own}.sock"));
+            let listener = UnixListener::bind(&path).unwrap();
+            let launcher = plugins[own].process.id();
+            let served = tokio::spawn(async move {
+                let mut stream = accept_own(&listener, "own", launcher, "what is its own").await;
+                stream.write_all(b"served").await.unwrap();
+            });
+            plugins[other].connect(&path);
+            assert_eq!(plugins[other].got(), "nothing");
+            plugins[own].connect(&path);
+            assert_eq!(plugins[own].got(), "served");
+            served.await.unwrap();
+        }
+    }
+}
