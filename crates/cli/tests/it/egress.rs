@@ -34,7 +34,7 @@ fn a_plugin_of_an_ordinary_users_host_reaches_no_more() {
 
 fn test(name: &str, who: Who) {
     if let Some(world) = std::env::var_os(INSIDE) {
-        return inside(name, Path::new(&world));
+        return inside(name, who, Path::new(&world));
     }
     let world = tempfile::Builder::new().prefix("temps-egress-").tempdir_in("/tmp").unwrap();
     let _ = (built_executable("temps-cli", "temps"), built_executable("slack-notifier", "slack-notifier"));
@@ -43,7 +43,10 @@ fn test(name: &str, who: Who) {
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what a reader of the test wants to see")]
-fn inside(test: &str, world: &Path) {
+fn inside(test: &str, who: Who, world: &Path) {
+    if who == Who::Ordinary {
+        assert_eq!(rustix::process::geteuid().as_raw(), world::ORDINARY);
+    }
     let _outside = [Outside::hosts(world), Outside::names(world)];
     let home = empty_home();
     put_plugin(home.path(), "slack-notifier", &built_executable("slack-notifier", "slack-notifier"));
@@ -134,6 +137,11 @@ fn compare(daemon: &Daemon, name: &str, control: &Value) -> String {
         if way.starts_with("allowed_") && way != "allowed_by_default" {
             let said = tried["said"].as_str().unwrap_or_default();
             assert_eq!(said, "the outside at 45.90.28.10", "{name}: {way}");
+        }
+        if way == "beyond_the_bound" {
+            let said = tried["said"].as_str().unwrap();
+            assert!(said.contains("32 are open") && said.contains("403"), "{name}: {tried}");
+            assert!(said.contains("too many connections are open"), "{name}: {tried}");
         }
         table.push_str(&format!("  {way:30} {verdict:26} {}\n", tried["said"]));
     }

@@ -55,8 +55,11 @@ def beyond_the_bound():
     """One connection more than a plugin may have, while all others are open."""
     context, open_ones = ssl.create_default_context(), []
     for _ in range(33):
-        s = socket.create_connection(("hooks.slack.com", 443), timeout=PATIENCE)
-        open_ones.append(context.wrap_socket(s, server_hostname="hooks.slack.com"))
+        try:
+            s = socket.create_connection(("hooks.slack.com", 443), timeout=PATIENCE)
+            open_ones.append(context.wrap_socket(s, server_hostname="hooks.slack.com"))
+        except OSError as error:
+            raise OSError(f"{len(open_ones)} are open: {error}; {connect_by_proxy('hooks.slack.com:443')}")
     return "connected"
 
 

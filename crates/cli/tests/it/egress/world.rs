@@ -20,7 +20,7 @@ pub(crate) enum Who {
 }
 
 /// The user that an ordinary host runs as.
-const ORDINARY: u32 = 65_534;
+pub(crate) const ORDINARY: u32 = 65_534;
 
 /// What names stand for. One leads back into the machine, one to both. All others are asked of a name server.
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n45.90.28.10 hooks.slack.com other.example.com both.example.com\n\
