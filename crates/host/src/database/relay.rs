@@ -18,7 +18,7 @@ use super::Databases;
 use super::session;
 use super::startup::CancelKey;
 use crate::grants::{Engine, Grants};
-use crate::plugin::accept::accept_own;
+use crate::plugin::accept::OwnSocket;
 
 /// Connections beyond the sessions that a plugin may have: requests to cancel, and those that are told that there is no room.
 const SPARE_CONNECTIONS: usize = 8;
@@ -74,11 +74,12 @@ impl Relay {
         let tasks = TaskTracker::new();
         let revoked = grants.wait_for(|grants| grants.database != Some(Engine::Postgres));
         tokio::pin!(over, revoked);
+        let mut socket = OwnSocket::new(&self.listener, plugin, launcher, "its database");
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let stream = tokio::select! {
-                stream = accept_own(&self.listener, plugin, launcher, "its database") => stream,
+                stream = socket.accept() => stream,
                 _ = look.tick() => {
                     let door = Arc::clone(&door);
                     // What it finds is kept where it is shown.

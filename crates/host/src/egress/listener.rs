@@ -20,7 +20,7 @@ use super::told::{Refused, Told};
 use crate::audit::Audit;
 use crate::grants::Grants;
 use crate::metrics::Metrics;
-use crate::plugin::accept::accept_own;
+use crate::plugin::accept::OwnSocket;
 use crate::plugin::logs::PluginLog;
 
 /// File name of the socket, beside the plugin's own.
@@ -87,11 +87,12 @@ impl Listener {
             of: context,
         });
         let places = Arc::new(Semaphore::new(door.of.bounds.connections + SPARE));
+        let mut socket = OwnSocket::new(&self.listener, &door.of.plugin, launcher, "its way out");
         let tasks = TaskTracker::new();
         tokio::pin!(over);
         loop {
             let stream = tokio::select! {
-                stream = accept_own(&self.listener, &door.of.plugin, launcher, "its way out") => stream,
+                stream = socket.accept() => stream,
                 () = &mut over => break,
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };

@@ -3,24 +3,62 @@
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Pause after a connection could not be accepted: the process has no free descriptors, and gets some soon or not at all.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits for the next connection of a process below `launcher`. `wanted` says, for the log, what strangers were refused.
-///
-/// Nothing is lost when this is given up while it waits.
-pub(crate) async fn accept_own(
-    listener: &UnixListener,
-    plugin: &str,
+/// Connections that are taken in one second. Finding out whose one is costs the host more than connecting costs a plugin, so
+/// those beyond wait in the kernel's queue, which is short.
+const A_SECOND: u32 = 500;
+
+/// What connections are counted in.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A socket of the host's, for the processes below one launcher.
+pub(crate) struct OwnSocket<'a> {
+    listener: &'a UnixListener,
+    plugin: &'a str,
     launcher: u32,
-    wanted: &str,
-) -> UnixStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) if is_own(&stream, launcher) => return stream,
-            Ok(_) => tracing::warn!(plugin, "a process that is not the plugin's wanted {wanted}"),
-            Err(_) => tokio::time::sleep(PAUSE).await,
+    /// What strangers are refused, for the log.
+    wanted: &'static str,
+    since: Instant,
+    taken: u32,
+    strangers: u32,
+}
+
+impl<'a> OwnSocket<'a> {
+    pub(crate) fn new(
+        listener: &'a UnixListener,
+        plugin: &'a str,
+        launcher: u32,
+        wanted: &'static str,
+    ) -> Self {
+        Self { listener, plugin, launcher, wanted, since: Instant::now(), taken: 0, strangers: 0 }
+    }
+
+    /// Waits for the next connection of the plugin. Nothing is lost when this is given up while it waits.
+    pub(crate) async fn accept(&mut self) -> UnixStream {
+        loop {
+            if self.taken >= A_SECOND {
+                sleep_until(self.since + SECOND).await;
+            }
+            let Ok((stream, _)) = self.listener.accept().await else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            if self.since.elapsed() >= SECOND {
+                (self.since, self.taken, self.strangers) = (Instant::now(), 0, 0);
+            }
+            self.taken += 1;
+            if is_own(&stream, self.launcher) {
+                return stream;
+            }
+            self.strangers += 1;
+            if self.strangers == 1 {
+                let Self { plugin, wanted, .. } = self;
+                tracing::warn!(plugin, "a process that is not the plugin's wanted {wanted}");
+            }
         }
     }
 }
@@ -92,7 +130,7 @@ for path in sys.stdin:
             let listener = UnixListener::bind(&path).unwrap();
             let launcher = plugins[own].process.id();
             let served = tokio::spawn(async move {
-                let mut stream = accept_own(&listener, "own", launcher, "what is its own").await;
+                let mut stream = OwnSocket::new(&listener, "own", launcher, "what is its own").accept().await;
                 stream.write_all(b"served").await.unwrap();
             });
             plugins[other].connect(&path);
@@ -101,5 +139,23 @@ for path in sys.stdin:
             assert_eq!(plugins[own].got(), "served");
             served.await.unwrap();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_connections_waits_for_the_next_second() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut socket = OwnSocket::new(&listener, "own", std::process::id(), "what is its own");
+        let begin = Instant::now();
+        for _ in 0..A_SECOND {
+            let _client = UnixStream::connect(&path).await.unwrap();
+            socket.accept().await;
+        }
+        // The clock stands still but for those who wait for it.
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        let _client = UnixStream::connect(&path).await.unwrap();
+        socket.accept().await;
+        assert!(begin.elapsed() >= SECOND);
     }
 }
