@@ -79,7 +79,7 @@ mod tests {
         };
         assert_eq!(count(&mut told, "a.example:443", 0), [1]);
         assert_eq!(count(&mut told, "b.example:443", 0), [1]);
-        assert_eq!(count(&mut told, "a.example:443", 1), []);
+        assert!(count(&mut told, "a.example:443", 1).is_empty());
         assert_eq!(count(&mut told, "a.example:443", 60), [2]);
         let tellings: u64 = (0..10_000).flat_map(|n| count(&mut told, &format!("n{n}.example:1"), 61)).sum();
         assert!(tellings <= MAX_APART as u64, "{tellings}");
