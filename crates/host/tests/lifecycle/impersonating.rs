@@ -13,7 +13,7 @@ const PLAIN: &str = include_str!("../../../../examples/plain-python/minimal.py")
 /// The name of the plugin of the guide, whose place is taken.
 const VICTIM: &str = "plain-python";
 
-/// Once it is told of a socket it puts one of its own in its place, and writes down what the first caller says.
+/// Once it is told of a socket it puts one of its own in its place, and writes down what callers say.
 const STEALS: &str = r#"
 import socket, threading, time
 def write(name, what):
@@ -26,11 +26,14 @@ def steal():
     own = socket.socket(socket.AF_UNIX)
     own.bind(path)
     own.listen(8)
-    write("bound", b"")
-    caller, _ = own.accept()
     got = b""
-    while chunk := caller.recv(65536): got += chunk
-    write("loot", b"it came and said: " + got)
+    while True:
+        caller, _ = own.accept()
+        caller.settimeout(1)
+        try:
+            while chunk := caller.recv(65536): got += chunk
+        except OSError: pass
+        write("loot", b"they came and said: " + got)
 threading.Thread(target=steal, daemon=True).start()
 "#;
 
@@ -82,11 +85,11 @@ async fn a_plugin_that_takes_the_place_of_anothers_socket_is_told_nothing() {
     let pid = host.plugin(VICTIM).unwrap().pid;
     std::fs::write(thief.join("steal.part"), socket.display().to_string()).unwrap();
     std::fs::rename(thief.join("steal.part"), thief.join("steal")).unwrap();
-    // The host came, asked the kernel who is there, and left without a word.
-    assert_eq!(written(&thief.join("loot")).await, "it came and said: ");
     // The one whose socket was taken is started again, with a socket and a secret of its own.
     let again = until(&host, VICTIM, |seen| seen.state == PluginState::Running && seen.pid != pid).await;
     let cause = &again.last_crash.as_ref().unwrap().cause;
     assert!(cause.contains("not a process of this plugin"), "{cause}");
+    // The host came, asked the kernel who is there, and left without a word, each time.
+    assert_eq!(written(&thief.join("loot")).await, "they came and said: ");
     host.shutdown().await;
 }
