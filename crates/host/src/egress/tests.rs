@@ -190,7 +190,7 @@ async fn outcome(bounds: Bounds, use_it: impl AsyncFnOnce(&mut UnixStream)) -> V
     let server = echo().await;
     let rig = Rig::start(bounds, &[server]);
     let mut stream = rig.open(server).await;
-    use_it(&mut stream).await;
+    soon(use_it(&mut stream)).await;
     let recorded = async {
         loop {
             if let Some(record) = rig.records("egress.connection").await.pop() {
