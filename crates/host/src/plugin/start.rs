@@ -258,6 +258,7 @@ fn way_out_of(context: &StartContext) -> egress::Context {
         plugin: context.name.to_string(),
         grants: context.grants.clone(),
         set: shared.config().egress.of(context.name.as_str()),
+        bounds: egress::Bounds::default(),
         resolver: Arc::clone(&shared.resolver),
         audit: shared.audit.clone(),
         metrics: shared.metrics.clone(),

@@ -4,6 +4,7 @@ mod authority;
 mod coming;
 mod crashing;
 mod full_disk;
+mod impersonating;
 mod names;
 mod operating;
 mod rig;
