@@ -89,10 +89,16 @@ impl Host {
         line.trim_end().to_owned()
     }
 
+    /// The next report. The little host lets what is prepared be executed.
     fn report(&mut self) -> Report {
-        let mut line = String::new();
-        self.reports.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"))
+        loop {
+            let mut line = String::new();
+            self.reports.read_line(&mut line).unwrap();
+            match serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}")) {
+                Report::Prepared { .. } => {}
+                report => return report,
+            }
+        }
     }
 
     fn started(&mut self) -> (i32, Containment, bool) {

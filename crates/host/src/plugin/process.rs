@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use temps_protocol::{Feature, PluginName};
 use temps_sandbox::{
-    Arg, Containment, Control, ControlError, Decision, Egress, Group, Groups, GroupsError, Layer,
-    LayerReport, Machine, Order, Plan, Policies, ProbeError, Program, Refusal, Remark, Report,
+    Arg, Breach, Containment, Control, ControlError, Decided, Decision, Egress, Group, Groups, GroupsError,
+    Layer, LayerReport, Machine, Order, Plan, Policies, ProbeError, Program, Refusal, Remark, Report,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -94,14 +94,19 @@ pub enum SpawnError {
     /// A layer of the sandbox is required, and not to be had on this machine.
     #[error("it was not started: {0}")]
     Refused(#[from] Refusal),
-    /// Its control group could not be made.
-    #[error("its limits cannot be set: {0}")]
+    /// A layer of the sandbox was built, and the kernel shows that it is not in force. The plugin was not executed.
+    #[error("it was not executed: {0}")]
+    NotInForce(#[from] Breach),
+    /// Its control group could not be made or used.
+    #[error("its limits cannot be set: {0}; {remedy}, or set the policy of `memory`, `cpu` and `tasks` to `off`", remedy = Layer::Memory.remedy())]
     Group(#[from] GroupsError),
     /// A step on the way to the plugin failed.
-    #[error("starting failed at the step {step}: {error}{}", hint(.step, .error))]
+    #[error("starting failed at the step {step}{}: {error}{}", of_layer(.layer), hint(.step, .error, .layer))]
     Step {
         /// Name of the step.
         step: String,
+        /// The layer of the sandbox that it belongs to; `None` when everything had been built.
+        layer: Option<Layer>,
         /// What happened there.
         error: String,
     },
@@ -129,14 +134,19 @@ pub enum SpawnError {
     Control(#[from] ControlError),
 }
 
+fn of_layer(layer: &Option<Layer>) -> String {
+    layer.map(|layer| format!(" of the sandbox layer `{layer}`")).unwrap_or_default()
+}
+
 /// What to do about a step that failed, where that is known.
-fn hint(step: &str, error: &str) -> &'static str {
-    match step {
-        "execute" if error.contains("interpreter") => {
-            "; if it is installed elsewhere, name its directory in sandbox.read_only_paths"
+fn hint(step: &str, error: &str, layer: &Option<Layer>) -> String {
+    match (step, layer) {
+        ("execute", _) if error.contains("interpreter") => {
+            "; if it is installed elsewhere, name its directory in sandbox.read_only_paths".to_owned()
         }
-        "root" => "; everything in sandbox.read_only_paths must exist",
-        _ => "",
+        ("root", _) => "; everything in sandbox.read_only_paths must exist".to_owned(),
+        (_, Some(layer)) => format!("; {}, or set the layer's policy to `off`", layer.remedy()),
+        _ => String::new(),
     }
 }
 
@@ -213,13 +223,12 @@ impl Launcher {
         &self.tried
     }
 
-    /// What a program would get, without the files of its own.
-    ///
-    /// # Errors
-    /// [`Refusal`] where it would not be started.
-    pub fn foresee(&self, sandbox: &SandboxSpec) -> Result<Decision, Refusal> {
+    /// What a program would get, without the files of its own: every layer, and the decision or why it would not be started.
+    pub fn foresee(&self, sandbox: &SandboxSpec) -> (Vec<Decided>, Result<Decision, Refusal>) {
         let user = self.machine.has_users(&sandbox.policies).then_some(TRIAL_USER);
-        confined::decide(&self.machine, &sandbox.clone().as_user(user), Vec::new(), None)
+        let wanted = confined::wanted(&self.machine, &sandbox.clone().as_user(user), Vec::new(), None);
+        let layers = temps_sandbox::decide_layers(&self.machine, &wanted);
+        (layers, temps_sandbox::decide(&self.machine, &wanted))
     }
 
     /// Starts a plugin and returns once it was executed.
@@ -234,22 +243,14 @@ impl Launcher {
         let plan = decision.plan(program, group.directories());
         let (mut child, control) = self.start(spec, plan)?;
         let launcher_pid = child.id().ok_or(SpawnError::LauncherEnded)?;
-        let mut remarks = Vec::new();
-        let outcome = outcome(&control, &mut remarks);
-        let started = tokio::time::timeout(LAUNCH_TIMEOUT, outcome).await;
-        let (own_pid, containment) = match started.map_err(|_| SpawnError::Timeout)?? {
-            Some(Report::Started { pid, containment, .. }) => (pid, containment),
-            Some(Report::StepFailed { step, error }) => return Err(SpawnError::Step { step, error }),
-            Some(Report::Exited { .. } | Report::Remarked { .. }) | None => {
-                return Err(SpawnError::LauncherEnded);
-            }
-        };
+        let launch = launch(&control, launcher_pid, decision, group);
+        let launched = tokio::time::timeout(LAUNCH_TIMEOUT, launch).await;
+        let (confined, containment) = launched.map_err(|_| SpawnError::Timeout)??;
+        let pid = confined.pid();
         let (signals, signal_queue) = mpsc::channel(SIGNAL_QUEUE);
         let lifeline = CancellationToken::new();
         let (told, end) = watch::channel(End::default());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let pid = temps_sandbox::program_pid(launcher_pid, own_pid);
-        let confined = Arc::new(Confined::new(decision, group, remarks, pid));
         let watched = Watched {
             child,
             launcher_pid,
@@ -306,16 +307,41 @@ fn try_out(executable: &Path, user: (u32, u32)) -> Result<(Groups, Machine, Vec<
     }
 }
 
-/// How the launch ended. What is remarked on the way there is kept.
-async fn outcome(
+/// Follows a launch to its end. Between the last step and the execution the process is looked at: the plugin gets no
+/// instruction and no secret in a sandbox that is not what it has to be.
+async fn launch(
     control: &AsyncFd<Control>,
-    remarks: &mut Vec<Remark>,
-) -> Result<Option<Report>, ControlError> {
-    loop {
+    launcher_pid: u32,
+    decision: Decision,
+    group: Group,
+) -> Result<(Arc<Confined>, Containment), SpawnError> {
+    let mut remarks = Vec::new();
+    let own_pid = loop {
         match next_report(control).await? {
             Some(Report::Remarked { step, whole, words }) => remarks.push(Remark { step, whole, words }),
-            other => return Ok(other),
+            Some(Report::Prepared { pid }) => break pid,
+            other => return Err(not_launched(other, &decision)),
         }
+    };
+    let pid = temps_sandbox::program_pid(launcher_pid, own_pid);
+    let confined = Arc::new(Confined::new(decision, group, remarks, pid));
+    let looked_at = Arc::clone(&confined);
+    let judged = tokio::task::spawn_blocking(move || looked_at.judge_prepared()).await;
+    judged.map_err(|_| SpawnError::LauncherEnded)??;
+    control.get_ref().order(&Order::Execute)?;
+    match next_report(control).await? {
+        Some(Report::Started { containment, .. }) => Ok((confined, containment)),
+        other => Err(not_launched(other, confined.decision())),
+    }
+}
+
+fn not_launched(report: Option<Report>, decision: &Decision) -> SpawnError {
+    match report {
+        Some(Report::StepFailed { step, error }) => {
+            let layer = decision.layer_of(&step);
+            SpawnError::Step { step, layer, error }
+        }
+        _ => SpawnError::LauncherEnded,
     }
 }
 

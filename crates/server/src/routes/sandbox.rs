@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State as Of;
-use temps_host::sandbox::{Access, Explanation, LayerReport, Limits, Mount, Policy, State, Step};
+use temps_host::sandbox::{Access, Explanation, LayerReport, Limits, Mount, State, Step};
 
 use super::answer::{Answer, Failure};
 use super::extract::Path;
@@ -52,12 +52,7 @@ fn layer(report: LayerReport) -> SandboxLayer {
     let lacks = matches!(state, State::Partial | State::NotInForce);
     SandboxLayer {
         layer: layer.as_str().to_owned(),
-        policy: match policy {
-            Policy::Require => "require",
-            Policy::Prefer => "prefer",
-            Policy::Off => "off",
-        }
-        .to_owned(),
+        policy: policy.as_str().to_owned(),
         state: match state {
             State::InForce => "in_force",
             State::Partial => "partial",
