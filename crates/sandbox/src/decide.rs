@@ -74,7 +74,7 @@ pub struct Refusal {
 /// A layer has to be in force, and the process that would have been the program shows that it is not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the sandbox layer `{layer}` has to be in force (its policy is `{policy}`) and was not found so: {found}; {remedy}, or set its policy to `prefer`",
+    "the sandbox layer `{layer}` has to be in force (policy `{policy}`) and was not found in force: {found}; {remedy}, or set its policy to `prefer`",
     policy = policy.as_str()
 )]
 pub struct Breach {

@@ -162,7 +162,7 @@ impl Layer {
                 "run the host as root, or as a service of its own with Delegate=yes in its unit"
             }
             Layer::OpenFiles | Layer::FileSize | Layer::Privileges => {
-                "nothing is known; it works on every kernel"
+                "every kernel does it, so what forbids it is around the host, like the filter of system calls of a container"
             }
             Layer::ProcessView => "run the host as root, or outside of a container that hides parts of /proc",
             _ => {

@@ -84,7 +84,7 @@ impl Confined {
     pub(super) fn judge_prepared(&self) -> Result<(), SpawnError> {
         self.restrict_cpu()?;
         self.judge(&self.look())?;
-        Ok(self.group.lift_cpu_quota()?)
+        Ok(self.decision.group.cpu.map_or(Ok(()), |_| self.group.lift_cpu_quota())?)
     }
 
     /// Whether every layer that has to be in force is, as far as these reports show.
