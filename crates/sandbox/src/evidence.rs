@@ -190,6 +190,7 @@ impl Reader<'_> {
             }
         }
         if !wrong.is_empty() {
+            wrong.dedup();
             return Some((false, wrong.join("; ")));
         }
         let listed = root.mounts.len();

@@ -117,6 +117,9 @@ impl SandboxSettings {
         if self.first_user < 1000 {
             return Err("sandbox.first_user is below 1000, where a system's own users are".to_owned());
         }
+        if self.first_user.checked_add(users::OF_ONE_HOST).is_none() {
+            return Err(format!("sandbox.first_user leaves no room for {} users", users::OF_ONE_HOST));
+        }
         Ok(())
     }
 
