@@ -1,6 +1,6 @@
 //! Evidence: what the kernel says of the running program, layer by layer. That a call was made proves nothing and is not asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::decide::{Decided, Decision};
 use crate::layers::{Layer, Policy};
 use crate::limits::Group;
-use crate::plan::{Access, ProcessLimits, Step};
+use crate::plan::{Access, ProcessLimits, Root, Step};
 
 /// How a layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -166,32 +166,12 @@ impl Reader<'_> {
             _ => None,
         })?;
         let mounts = seen.mounts()?;
-        let flags_of = |path: &str| mounts.iter().rev().find(|mount| mount.path == path);
-        let slash = flags_of("/")?;
-        let mut wrong = Vec::new();
-        if slash.kind != "tmpfs" || !slash.has("ro") {
-            wrong.push(format!("the root is {} ({})", slash.kind, slash.flags));
-        }
-        for mount in &root.mounts {
-            let path = mount.path.display().to_string();
-            let wanted: &[&str] = match mount.access {
-                Access::Program => &["ro", "nosuid", "nodev"],
-                Access::Data => &["rw", "nosuid", "nodev", "noexec"],
-            };
-            match flags_of(&path) {
-                Some(found) if wanted.iter().all(|flag| found.has(flag)) => {}
-                Some(found) => wrong.push(format!("{path} is mounted {}", found.flags)),
-                None => wrong.push(format!("{path} is not mounted")),
-            }
-        }
-        for mount in &mounts {
-            if !mount.has("nosuid") || !(mount.has("ro") || mount.has("noexec")) {
-                wrong.push(format!("{} is mounted {}", mount.path, mount.flags));
-            }
-        }
+        let wrong = wrong_mounts(root, &mounts);
         if !wrong.is_empty() {
-            wrong.dedup();
-            return Some((false, wrong.join("; ")));
+            let first: Vec<String> = wrong.iter().take(FIRST_WRONG).cloned().collect();
+            let more = wrong.len().saturating_sub(FIRST_WRONG);
+            let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+            return Some((false, first.join("; ") + &more));
         }
         let listed = root.mounts.len();
         let words = format!(
@@ -240,6 +220,33 @@ impl Reader<'_> {
         Some((good, format!("{name}: {found}")))
     }
 }
+
+/// What is not mounted as it should be, in words.
+fn wrong_mounts(root: &Root, mounts: &[MountSeen]) -> BTreeSet<String> {
+    let last = |path: &str| mounts.iter().rev().find(|mount| mount.path == path);
+    let as_it_is = |mount: &MountSeen| format!("{} is mounted {} ({})", mount.path, mount.flags, mount.kind);
+    let not_there = |path: &str| format!("{path} is not mounted");
+    let mut wrong = BTreeSet::new();
+    if !last("/").is_some_and(|slash| slash.kind == "tmpfs" && slash.has("ro")) {
+        wrong.insert(last("/").map_or_else(|| not_there("/"), as_it_is));
+    }
+    for mount in &root.mounts {
+        let path = mount.path.display().to_string();
+        let wanted: &[&str] = match mount.access {
+            Access::Program => &["ro", "nosuid", "nodev"],
+            Access::Data => &["rw", "nosuid", "nodev", "noexec"],
+        };
+        if !last(&path).is_some_and(|found| wanted.iter().all(|flag| found.has(flag))) {
+            wrong.insert(last(&path).map_or_else(|| not_there(&path), as_it_is));
+        }
+    }
+    let loose = |mount: &&MountSeen| !mount.has("nosuid") || !(mount.has("ro") || mount.has("noexec"));
+    wrong.extend(mounts.iter().filter(loose).map(as_it_is));
+    wrong
+}
+
+/// Mounts without their flags that are named; the others are counted.
+const FIRST_WRONG: usize = 3;
 
 /// Largest page that kernels use, in bytes.
 const PAGE: u64 = 64 << 10;
