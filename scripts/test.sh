@@ -29,7 +29,8 @@ stage_rootless() {
   local user=60001 home binaries binary root=$PWD running=() code=0
   [ "$(id -u)" = 0 ] || { echo "the tests ran as an ordinary user already"; return 0; }
   binaries=$(cargo test "${WORKSPACE[@]}" --no-run --test lifecycle --test unruly 2>&1 |
-    sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+    sed -n 's,^ *Executable tests/\(lifecycle\|unruly\)/main.rs (\(.*\))$,\2,p')
+  [ "$(wc -w <<<"$binaries")" = 2 ] || { echo "the suites were not found: $binaries"; return 1; }
   local as=(setpriv --reuid=$user --regid=$user --clear-groups)
   for binary in $binaries; do
     "${as[@]}" test -x "$root/$binary" && continue
