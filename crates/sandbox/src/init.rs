@@ -94,16 +94,10 @@ fn start(control: &Arc<Control>, plan: Plan) -> Result<Pid, (&'static str, io::E
         return Err(("execute", io::Error::new(io::ErrorKind::NotFound, missing)));
     }
     let mut command = command(control, plan).map_err(|error| ("execute", error))?;
-    for attempt in 1.. {
-        match command.spawn() {
-            Ok(child) => return Ok(Pid::from_child(&child)),
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && attempt < BUSY_ATTEMPTS => {
-                std::thread::sleep(BUSY_PAUSE);
-            }
-            Err(error) => return Err(("execute", explain(&program, &error))),
-        }
+    match command.spawn() {
+        Ok(child) => Ok(Pid::from_child(&child)),
+        Err(error) => Err(("execute", explain(&program, &error))),
     }
-    Err(("execute", Errno::TXTBSY.into()))
 }
 
 #[expect(unsafe_code, reason = "steps in the program's own process need a hook between fork and exec")]
@@ -122,10 +116,22 @@ fn command(control: &Arc<Control>, plan: Plan) -> io::Result<Command> {
                     error
                 },
             )?;
-            Err(image.execute())
+            await_leave(&control)?;
+            Err(image.execute_patiently())
         });
     }
     Ok(command)
+}
+
+/// Waits until the host has looked at this process, which is all that the program will be but for its code.
+fn await_leave(control: &Control) -> io::Result<()> {
+    let pid = std::process::id().cast_signed();
+    control.tell(&Report::Prepared { pid }).map_err(io::Error::other)?;
+    match control.take_order() {
+        Ok(Some(Order::Execute)) => Ok(()),
+        Ok(_) => Err(io::Error::other("the host did not want it to be executed")),
+        Err(error) => Err(io::Error::other(error)),
+    }
 }
 
 /// A program as the kernel takes it.
@@ -150,6 +156,18 @@ impl Image {
                 .map(|(k, v)| text(format!("{k}={v}").into()))
                 .collect::<io::Result<_>>()?,
         })
+    }
+
+    /// Becomes the program, as soon as nobody has its file open for writing any more.
+    fn execute_patiently(&self) -> io::Error {
+        for _ in 1..BUSY_ATTEMPTS {
+            let error = self.execute();
+            if error.kind() != io::ErrorKind::ExecutableFileBusy {
+                return error;
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
+        self.execute()
     }
 
     /// Becomes the program. It returns only when that failed.
@@ -196,8 +214,8 @@ fn watch(control: &Arc<Control>, program: Pid, egress: Option<Pid>, achieved: Ac
                     let _ = rustix::process::kill_process_group(program, signal);
                 }
             }
-            // A second plan, or something unreadable, from the one that may give orders: not ours to interpret.
-            Ok(Some(Order::Launch(_))) | Err(crate::ControlError::Unreadable(_)) => {}
+            // A second plan, a leave that nobody waits for, or something unreadable, from the one that may give orders: not ours to interpret.
+            Ok(Some(Order::Launch(_) | Order::Execute)) | Err(crate::ControlError::Unreadable(_)) => {}
             Ok(None) | Err(_) => return end_everything(achieved),
         }
     }

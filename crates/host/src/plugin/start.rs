@@ -28,7 +28,7 @@ use crate::egress::{self, EGRESS_SOCKET};
 use crate::grants::{Engine, Grants};
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
-use crate::sandbox::{LayerReport, Policy, SandboxSpec, State};
+use crate::sandbox::{LayerReport, SandboxSpec, State};
 use crate::secrets::Secret;
 use crate::tap::PluginTap;
 use crate::usage::{self, Meter, Traffic, Usage};
@@ -207,7 +207,7 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunche
     };
     context.tap().spawn(&spec);
     let process = context.shared.launcher.spawn(&spec).await.map_err(|error| match error {
-        SpawnError::Refused(_) => NotLaunched::Refused(error.to_string()),
+        SpawnError::Refused(_) | SpawnError::NotInForce(_) => NotLaunched::Refused(error.to_string()),
         error => NotLaunched::Failed(error.to_string()),
     })?;
     let (launcher, exited) = (process.launcher_pid(), process.exited());
@@ -305,13 +305,9 @@ async fn settle_in(context: &StartContext, process: &Arc<Process>) -> Result<(),
     });
     // Failing means that the runtime ends.
     let layers = read.await.map_err(|error| error.to_string())??;
-    let broken =
-        layers.iter().find(|report| report.policy == Policy::Require && report.state == State::NotInForce);
-    if let Some(report) = broken {
-        return Err(format!(
-            "the sandbox layer `{}` is required and was not found in force: {}",
-            report.layer, report.evidence
-        ));
+    // Of a plugin that has ended meanwhile nothing can be read; how it ended says more.
+    if layers.iter().all(|report| report.state != State::Unknown) {
+        process.confined().judge(&layers).map_err(|breach| breach.to_string())?;
     }
     context.report(Progress::Confined(layers.into())).await;
     Ok(())

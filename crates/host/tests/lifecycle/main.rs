@@ -3,6 +3,7 @@
 mod authority;
 mod coming;
 mod crashing;
+mod faults;
 mod full_disk;
 mod impersonating;
 mod names;
