@@ -21,11 +21,10 @@ def get(url, proxies=None, context=None):
     return urllib.request.build_opener(*handlers).open(url, timeout=PATIENCE).read().decode()
 
 
-def tcp(family, address, protocol=0, words=b""):
+def tcp(family, address, protocol=0):
     with socket.socket(family, socket.SOCK_STREAM, protocol) as s:
         s.settimeout(PATIENCE)
         s.connect(address)
-        s.sendall(words)
         return "connected"
 
 
