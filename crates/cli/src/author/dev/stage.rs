@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use reqwest::Url;
+use serde_json::{Map, Value};
 use temps_host::PluginHost;
 use temps_host::events::EventTail;
 use temps_host::plugin::{PluginSnapshot, PluginState};
+use temps_host::protocol::PluginManifest;
+use temps_host::store::AuditFilter;
 use temps_host::tap::{Observed, Tap};
 use temps_server::Server;
-use temps_server::api::deployments::{Deployment, DeploymentReport, DeploymentState};
-use temps_server::api::events::{NewEvent, PublishedEvent};
-use temps_server::api::plugins::{DebugSwitch, GrantRequest, Grants, LogLine, LogQuery, Plugin};
-use temps_server::api::projects::Project as PlatformProject;
+use temps_server::api::plugins::{DebugSwitch, GrantRef, GrantRequest, Grants, LogLine, LogQuery, Plugin};
 use temps_server::config::{Config, Places};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -31,21 +31,8 @@ use crate::output::Output;
 /// Lines of the plugin's log that wait to be shown; who logs more waits, and the daemon keeps the log anyway.
 const LOG_QUEUE: usize = 256;
 
-/// Most events in the menu: one for each digit.
-const MENU: usize = 9;
-
-/// Events of the platform that are offered when the manifest names none of them exactly.
-const COMMON: &[&str] = &[
-    "deployment.succeeded",
-    "deployment.failed",
-    "deployment.created",
-    "deployment.ready",
-    "deployment.cancelled",
-    "project.created",
-    "project.deleted",
-    "environment.created",
-    "environment.deleted",
-];
+/// Connections of the plugin that are looked at to find out which hosts it reaches.
+const RECORDS: usize = 1000;
 
 /// A build that is done, or failed.
 pub(super) type Done = (Result<Built, Failure>, Instant);
@@ -69,8 +56,12 @@ pub(super) struct Stage {
     all: bool,
     debug: bool,
     home: tempfile::TempDir,
-    world: World,
-    client: Client,
+    pub(super) world: World,
+    /// The settings that the plugin was given.
+    given: Map<String, Value>,
+    /// What was said last about settings that do not fit.
+    misfit: Option<String>,
+    pub(super) client: Client,
     host: PluginHost,
     traffic: broadcast::Receiver<Arc<Observed>>,
     events: EventTail,
@@ -83,6 +74,8 @@ pub(super) struct Stage {
     log: (mpsc::Sender<LogLine>, mpsc::Receiver<LogLine>),
     seen: Seen,
     wishes: Wishes,
+    /// What an operator would have had to give.
+    granted: Vec<GrantRef>,
     /// When the change came that the next start answers.
     changed_at: Instant,
     /// The answer to a health check that was not shown comes next.
@@ -138,6 +131,8 @@ impl Stage {
             debug: arguments.debug_wait,
             home,
             world,
+            given: Map::new(),
+            misfit: None,
             client,
             host,
             traffic,
@@ -148,6 +143,7 @@ impl Stage {
             log: mpsc::channel(LOG_QUEUE),
             seen: Seen::default(),
             wishes: Wishes::default(),
+            granted: Vec::new(),
             changed_at: Instant::now(),
             hide_response: false,
             replaced: 0,
@@ -162,7 +158,7 @@ impl Stage {
     }
 
     async fn begin(&mut self, url: String) -> Result<(), Failure> {
-        self.world.apply(&self.client).await?;
+        self.world.apply(&World::default(), &self.client).await?;
         let routes = format!("{url}/api/x/{}/", self.project.name);
         let home = self.home.path().display().to_string();
         self.tell(&Line::Started { url, home, world: world::FILE.to_owned(), routes })?;
@@ -181,11 +177,11 @@ impl Stage {
         drop(home);
     }
 
-    fn tell(&self, line: &Line) -> Result<(), Failure> {
+    pub(super) fn tell(&self, line: &Line) -> Result<(), Failure> {
         self.output.entry(line, Line::text)
     }
 
-    fn problem(&self, failure: Failure) -> Result<(), Failure> {
+    pub(super) fn problem(&self, failure: Failure) -> Result<(), Failure> {
         self.tell(&Line::Problem { message: failure.message, hint: failure.hint })
     }
 
@@ -253,22 +249,48 @@ impl Stage {
 
     /// Takes over what the file of the platform says now.
     pub(super) async fn apply_world(&mut self) -> Result<(), Failure> {
-        match World::read(&self.project.directory) {
-            Ok(world) => self.world = world,
+        let world = match World::read(&self.project.directory) {
+            Ok(world) => world,
             Err(failure) => return self.problem(failure),
-        }
-        if let Err(failure) = self.world.apply(&self.client).await {
-            self.problem(failure)?;
+        };
+        match world.apply(&self.world, &self.client).await {
+            Ok(()) => self.world = world,
+            Err(failure) => {
+                let message = format!("{}: {}; everything stays as it was", world::FILE, failure.message);
+                self.problem(Failure { message, ..failure })?;
+                // Whatever was done of it already.
+                if let Err(failure) = self.world.apply(&world, &self.client).await {
+                    self.problem(failure)?;
+                }
+            }
         }
         self.configure().await
     }
 
+    /// Gives the plugin the settings of the file, unless it has them. A version of the plugin that comes later may take what
+    /// this one does not, so it is tried again with each.
     async fn configure(&mut self) -> Result<(), Failure> {
         let Some(name) = self.name() else { return Ok(()) };
-        match self.world.configure(&name, &self.client).await {
-            Ok(()) => Ok(()),
-            Err(failure) => self.problem(failure),
+        if *self.world.config() == self.given {
+            return Ok(());
         }
+        match self.world.configure(&name, &self.given, &self.client).await {
+            Ok(given) => {
+                self.given = given;
+                self.misfit = None;
+                Ok(())
+            }
+            Err(failure) if self.misfit.as_ref() == Some(&failure.message) => Ok(()),
+            Err(failure) => {
+                self.misfit = Some(failure.message.clone());
+                let message = format!("[config] in {}: {}", world::FILE, failure.message);
+                self.problem(Failure { message, ..failure })
+            }
+        }
+    }
+
+    pub(super) fn manifest(&self) -> Option<Arc<PluginManifest>> {
+        self.seen.plugin.as_ref()?.manifest.clone()
     }
 
     fn name(&self) -> Option<String> {
@@ -289,7 +311,7 @@ impl Stage {
 
     /// What the host asks by itself (for health, for a page), or the answer to it.
     fn is_routine(&mut self, observed: &Observed) -> bool {
-        let manifest = self.seen.plugin.as_ref().and_then(|plugin| plugin.manifest.clone());
+        let manifest = self.manifest();
         let health = manifest.map_or_else(|| "/health".to_owned(), |manifest| manifest.health_path.clone());
         match observed.step["kind"].as_str() {
             Some("http_request")
@@ -324,6 +346,7 @@ impl Stage {
                 pid: plugin.pid,
             };
             self.tell(&line)?;
+            self.configure().await?;
         }
         match plugin.state {
             PluginState::Held => self.grant(&plugin).await,
@@ -376,9 +399,32 @@ impl Stage {
         }
         let request = GrantRequest { grants: missing.clone() };
         match self.client.post::<Grants>(&path, &request).await {
-            Ok(_) => self.tell(&Line::Granted { plugin: plugin.name.clone(), grants: missing }),
+            Ok(_) => {
+                self.granted.extend(missing.clone());
+                self.tell(&Line::Granted { plugin: plugin.name.clone(), grants: missing })
+            }
             Err(failure) => self.problem(failure),
         }
+    }
+
+    /// Compares what the plugin asks for with what it does.
+    pub(super) async fn compare(&self) -> Result<(), Failure> {
+        let (Some(plugin), Some(manifest)) = (&self.seen.plugin, self.manifest()) else {
+            return self.problem(Failure::other("no_plugin", "the plugin was not inspected yet"));
+        };
+        let filter = AuditFilter {
+            plugin: Some(plugin.name.clone()),
+            kind: Some("egress.*".into()),
+            limit: RECORDS,
+            newest_first: true,
+            ..AuditFilter::default()
+        };
+        let records = self.host.audit(filter).await;
+        let records = records.map_err(|error| Failure::other("audit", error.to_string()))?;
+        let reached = records.into_iter().map(|record| (record.kind, record.detail));
+        let verdict = self.wishes.verdict(&manifest, reached);
+        let needed = self.granted.clone();
+        self.tell(&Line::Wishes { plugin: plugin.name.clone(), needed, verdict })
     }
 
     fn ready(&mut self, plugin: &PluginSnapshot) -> Result<(), Failure> {
@@ -387,102 +433,7 @@ impl Stage {
         let version = plugin.manifest.as_ref().map(|manifest| manifest.version.clone());
         let milliseconds = self.changed_at.elapsed().as_millis();
         self.tell(&Line::Ready { plugin: plugin.name.clone(), version, page, milliseconds })?;
-        self.tell(&Line::Menu { events: self.menu() })
-    }
-
-    /// The events that a digit sends: those that the manifest names, then those that it takes.
-    fn menu(&self) -> Vec<String> {
-        let Some(manifest) = self.seen.plugin.as_ref().and_then(|plugin| plugin.manifest.clone()) else {
-            return Vec::new();
-        };
-        let exact = manifest.events.iter().filter(|pattern| !pattern.contains('*')).cloned();
-        let taken = COMMON.iter().filter(|event| manifest.wants(event)).map(|event| (*event).to_owned());
-        let mut menu: Vec<String> = Vec::new();
-        for event in exact.chain(taken) {
-            if menu.len() < MENU && !menu.contains(&event) {
-                menu.push(event);
-            }
-        }
-        menu
-    }
-
-    /// Does what was typed.
-    pub(super) async fn press(&mut self, typed: &str) -> Result<(), Failure> {
-        let typed = typed.trim();
-        match typed {
-            "" => Ok(()),
-            "r" => self.build(),
-            "g" => {
-                let Some(plugin) = self.seen.plugin.clone() else { return Ok(()) };
-                let Some(manifest) = &plugin.manifest else { return Ok(()) };
-                let verdict = self.wishes.verdict(manifest);
-                self.tell(&Line::Wishes { plugin: plugin.name.clone(), verdict })
-            }
-            digit if digit.len() == 1 && digit.as_bytes()[0].is_ascii_digit() => {
-                let number = usize::from(digit.as_bytes()[0] - b'0');
-                let event = number.checked_sub(1).and_then(|index| self.menu().get(index).cloned());
-                match event {
-                    Some(event) => self.send(&event, None).await,
-                    None => self.tell(&Line::Menu { events: self.menu() }),
-                }
-            }
-            _ => {
-                let (event, data) = typed.split_once(char::is_whitespace).unwrap_or((typed, ""));
-                self.send(event, Some(data).filter(|data| !data.trim().is_empty())).await
-            }
-        }
-    }
-
-    /// Lets an event happen: a deployment is really reported, anything else is published.
-    async fn send(&self, event: &str, data: Option<&str>) -> Result<(), Failure> {
-        let sent = match (deployment_state(event), data) {
-            (Some(state), None) => self.deploy(state).await,
-            _ => self.publish(event, data).await,
-        };
-        sent.or_else(|failure| self.problem(failure))
-    }
-
-    async fn deploy(&self, state: DeploymentState) -> Result<(), Failure> {
-        let report = DeploymentReport {
-            project: self.world.first_project().unwrap_or("my-app").to_owned(),
-            state: Some(state),
-            branch: Some("main".into()),
-            commit_sha: Some("a1b2c3d".into()),
-            url: Some("https://my-app.example.com".into()),
-            error_message: (state == DeploymentState::Failed).then(|| "it was made to fail".into()),
-            ..DeploymentReport::default()
-        };
-        self.client.post::<Deployment>(&["api", "deployments"], &report).await.map(drop)
-    }
-
-    async fn publish(&self, event: &str, data: Option<&str>) -> Result<(), Failure> {
-        let data = data.map(serde_json::from_str).transpose();
-        let data =
-            data.map_err(|error| Failure::usage(format!("what follows the type is not JSON: {error}")))?;
-        let project_id = match self.world.first_project() {
-            Some(slug) => {
-                self.client.get::<PlatformProject>(&["api", "projects", slug]).await.ok().map(|one| one.id)
-            }
-            None => None,
-        };
-        let new = NewEvent { id: None, event_type: event.to_owned(), timestamp: None, project_id, data };
-        self.client.post::<PublishedEvent>(&["api", "events"], &new).await.map(drop)
-    }
-}
-
-/// The state whose report leads to this event.
-fn deployment_state(event: &str) -> Option<DeploymentState> {
-    match event.strip_prefix("deployment.")? {
-        "created" => Some(DeploymentState::Pending),
-        word => DeploymentState::parse(word).filter(|state| {
-            matches!(
-                state,
-                DeploymentState::Ready
-                    | DeploymentState::Succeeded
-                    | DeploymentState::Failed
-                    | DeploymentState::Cancelled
-            )
-        }),
+        self.tell_menu()
     }
 }
 
