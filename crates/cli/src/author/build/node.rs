@@ -6,11 +6,14 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::author::build::{DIRECTORY_PROGRAM, cannot, copy_tree};
+use crate::author::build::{DIRECTORY_PROGRAM, cannot, copy_tree, install};
 use crate::author::project::{Project, json_file};
 use crate::author::tool;
 use crate::exit::Failure;
 use crate::output::Output;
+
+/// Where npm installs, and Node looks.
+const MODULES: &str = "node_modules";
 
 /// The folder of a page.
 const PAGE: &str = "ui";
@@ -28,12 +31,18 @@ const MAX_LOOKED_AT: usize = 20_000;
 /// First lines of a bundle: what runs it, and what `import.meta.url` stands for in it.
 const BANNER: &str = "--banner:js=#!/usr/bin/env node\nconst __module_url = require(\"node:url\").pathToFileURL(__filename).href;";
 
-/// Bundles the project to `made`.
-pub(super) fn build(project: &Project, made: &Path, debug: bool, output: Output) -> Result<(), Failure> {
+/// Bundles the project to `made`; `kept` has packages of the build before.
+pub(super) fn build(
+    project: &Project,
+    made: &Path,
+    debug: bool,
+    kept: Option<&Path>,
+    output: Output,
+) -> Result<(), Failure> {
     let directory = &project.directory;
     let package = json_file(&directory.join("package.json"))?;
     let entry = entry(directory, &package)?;
-    if !directory.join("node_modules").is_dir() {
+    if lacks_packages(directory, &package) {
         let mut npm = Command::new("npm");
         tool::run(npm.args(["install", "--no-audit", "--no-fund"]).current_dir(directory), output)?;
     }
@@ -66,7 +75,17 @@ pub(super) fn build(project: &Project, made: &Path, debug: bool, output: Output)
     if page.is_dir() {
         copy_tree(&page, &made.join(PAGE))?;
     }
-    if external.is_empty() { Ok(()) } else { install(directory, &external, made, output) }
+    if external.is_empty() {
+        return Ok(());
+    }
+    install_external(directory, &external, made, kept, output)
+}
+
+/// Whether something that the project names was not installed; a package may have been added since the last time.
+fn lacks_packages(directory: &Path, package: &Value) -> bool {
+    let named = ["dependencies", "devDependencies"].map(|kind| package[kind].as_object());
+    let mut names = named.into_iter().flatten().flat_map(|names| names.keys());
+    names.any(|name| !directory.join(MODULES).join(name).exists())
 }
 
 fn entry(directory: &Path, package: &Value) -> Result<PathBuf, Failure> {
@@ -83,7 +102,7 @@ fn external(directory: &Path, package: &Value) -> Vec<String> {
     let named = package["temps"]["external"].as_array().into_iter().flatten();
     let mut external: Vec<String> = named.filter_map(Value::as_str).map(str::to_owned).collect();
     for name in package["dependencies"].as_object().into_iter().flat_map(|names| names.keys()) {
-        if !external.contains(name) && is_native(&directory.join("node_modules").join(name)) {
+        if !external.contains(name) && is_native(&directory.join(MODULES).join(name)) {
             external.push(name.clone());
         }
     }
@@ -113,16 +132,26 @@ fn is_native(module: &Path) -> bool {
 }
 
 /// Installs what was left out of the bundle beside it, in the versions that the project has.
-fn install(directory: &Path, external: &[String], made: &Path, output: Output) -> Result<(), Failure> {
+fn install_external(
+    directory: &Path,
+    external: &[String],
+    made: &Path,
+    kept: Option<&Path>,
+    output: Output,
+) -> Result<(), Failure> {
     let mut wanted = serde_json::Map::new();
     for name in external {
-        let installed = json_file(&directory.join("node_modules").join(name).join("package.json"))?;
+        let installed = json_file(&directory.join(MODULES).join(name).join("package.json"))?;
         wanted.insert(name.clone(), installed["version"].clone());
     }
-    let file = made.join("package.json");
-    let text = json!({ "private": true, "dependencies": wanted }).to_string();
-    fs::write(&file, text).map_err(|error| cannot(&file, &error))?;
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--omit=dev", "--no-audit", "--no-fund", "--no-package-lock", "--no-bin-links"]);
-    tool::run(npm.current_dir(made), output)
+    let wanted = json!({ "private": true, "dependencies": wanted }).to_string();
+    install(&wanted, &made.join(MODULES), kept, |modules| {
+        // npm installs below the file that names what it installs.
+        let root = modules.parent().unwrap_or(modules);
+        let file = root.join("package.json");
+        fs::write(&file, &wanted).map_err(|error| cannot(&file, &error))?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--omit=dev", "--no-audit", "--no-fund", "--no-package-lock", "--no-bin-links"]);
+        tool::run(npm.current_dir(root), output)
+    })
 }

@@ -25,11 +25,11 @@ const COMMON: &[&str] = &[
 ];
 
 impl Stage {
-    /// Does what was typed.
+    /// Does what was typed, without spaces around it.
     pub(super) async fn press(&mut self, typed: &str) -> Result<(), Failure> {
-        let typed = typed.trim();
         match typed {
             "" => Ok(()),
+            "h" | "?" | "help" => self.tell_menu(),
             "r" => self.build(),
             "g" => self.compare().await,
             digit if digit.len() == 1 && digit.as_bytes()[0].is_ascii_digit() => {

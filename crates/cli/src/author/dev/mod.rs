@@ -101,7 +101,10 @@ async fn develop(
                 // The world may have changed with it.
                 Change::Code => stage.apply_world().await.and_then(|()| stage.build()),
             },
-            Some(key) = keys.recv() => stage.press(&key).await,
+            Some(key) = keys.recv() => match key.trim() {
+                "q" => break Ok(()),
+                key => stage.press(key).await,
+            },
         };
         if let Err(failure) = step {
             break Err(failure);

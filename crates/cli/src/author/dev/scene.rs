@@ -102,7 +102,7 @@ impl Line {
                 let numbered: Vec<_> =
                     events.iter().zip(1..).map(|(event, key)| format!("{key} {event}")).collect();
                 format!(
-                    "keys      {}; TYPE [JSON] sends any other, g shows grants, r rebuilds (each with Enter)",
+                    "keys      {}; TYPE [JSON] sends any other, g shows grants, r rebuilds, h shows this, q ends (each with Enter)",
                     numbered.join(", ")
                 )
             }

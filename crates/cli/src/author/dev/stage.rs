@@ -78,8 +78,8 @@ pub(super) struct Stage {
     granted: Vec<GrantRef>,
     /// When the change came that the next start answers.
     changed_at: Instant,
-    /// The answer to a health check that was not shown comes next.
-    hide_response: bool,
+    /// Questions that were not shown, and whose answers are to come.
+    hidden: u32,
     replaced: u64,
 }
 
@@ -145,7 +145,7 @@ impl Stage {
             wishes: Wishes::default(),
             granted: Vec::new(),
             changed_at: Instant::now(),
-            hide_response: false,
+            hidden: 0,
             replaced: 0,
         };
         match stage.begin(url).await {
@@ -317,10 +317,17 @@ impl Stage {
             Some("http_request")
                 if observed.step["path"] == health.as_str() || observed.step["path"] == "/ui/" =>
             {
-                self.hide_response = true;
+                self.hidden += 1;
                 true
             }
-            Some("http_response") => std::mem::take(&mut self.hide_response),
+            Some("spawn") => {
+                self.hidden = 0;
+                false
+            }
+            Some("http_response") if self.hidden > 0 => {
+                self.hidden -= 1;
+                true
+            }
             _ => false,
         }
     }

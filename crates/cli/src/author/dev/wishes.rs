@@ -81,12 +81,10 @@ impl Wishes {
         trail: impl IntoIterator<Item = (String, Value)>,
     ) -> Verdict {
         let declared = manifest.permissions.iter().flat_map(|permissions| &permissions.methods);
-        let no_event =
-            |pattern: &&String| !self.received.iter().any(|event| pattern_matches(pattern, event));
+        let no_event = |pattern: &&String| !self.received.iter().any(|event| pattern_matches(pattern, event));
         let (reached, refused) = hosts(trail);
-        let unreached = |wanted: &&String| {
-            !reached.iter().chain(&refused).any(|target| target_covers(wanted, target))
-        };
+        let unreached =
+            |wanted: &&String| !reached.iter().chain(&refused).any(|target| target_covers(wanted, target));
         let undeclared =
             [("permissions", manifest.permissions.is_none()), ("egress", manifest.egress.is_none())];
         Verdict {
