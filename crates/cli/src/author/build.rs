@@ -116,7 +116,8 @@ pub(super) fn close_to_others(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn size(path: &Path) -> io::Result<u64> {
+/// Bytes of all files together.
+pub(super) fn size(path: &Path) -> io::Result<u64> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_dir() {
         return Ok(metadata.len());

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use temps_testkit::daemon::{Ended, Following, signal_process, temps};
 
+mod building;
 mod checking;
 mod debugging;
 mod developing;

@@ -64,3 +64,63 @@ fn check_looks_at_what_a_project_is_built_to() {
     assert_eq!(ended.json()["plugin"], "tidy 0.1.0");
     assert_eq!(ended.json()["findings"], serde_json::json!([]), "{ended:?}");
 }
+
+/// What check says of a path: exit code, and its findings as text.
+fn said(desk: &Desk, path: &Path) -> (i32, String) {
+    let ended = run(desk.temps().args(["--json", "plugin", "check"]).arg(path));
+    let report = ended.json();
+    (ended.code, report["findings"].to_string())
+}
+
+#[test]
+fn what_cannot_be_started_is_explained_with_the_path_of_the_author() {
+    let desk = Desk::new();
+    let file = |name: &str, text: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = desk.place.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let cases = [
+        ("windows", "#!/bin/sh\r\nsleep 60\r\n", "save the file with LF as line ends"),
+        ("lost", "#!/usr/bin/env python4\n", "names the interpreter python4"),
+        ("text", "echo manifest\n", "does not begin with #!"),
+        ("short", "#!/bin/sh\necho gone >&2\nexit 3\n", "start it by hand"),
+        ("typed", "#!/bin/sh\necho '{\"name\":\"typed\",\"version\":5}'\nsleep 60\n", "expected a string"),
+        ("python", "#!/usr/bin/env python3\nimport nothere\n", "No module named 'nothere'"),
+    ];
+    for (name, text, words) in cases {
+        let path = file(name, text);
+        let (code, findings) = said(&desk, &path);
+        assert_eq!(code, 1, "{name}: {findings}");
+        assert!(findings.contains(words), "{name}: {findings}");
+        assert!(
+            !findings.contains("/artifacts/") && !findings.contains("no_interpreter"),
+            "{name}: {findings}"
+        );
+    }
+}
+
+#[test]
+fn a_directory_is_looked_at_with_its_links_and_never_leads_elsewhere() {
+    let desk = Desk::new();
+    let tree = desk.place.path().join("it");
+    std::fs::create_dir_all(tree.join("plugin")).unwrap();
+    let (code, findings) = said(&desk, &tree);
+    assert!(code == 1 && findings.contains("no_program"), "a directory is no program: {findings}");
+    std::fs::remove_dir(tree.join("plugin")).unwrap();
+    let line = r#"{"name":"it","version":"1.0.0","description":"d","health_path":"/h","permissions":{},"egress":[]}"#;
+    printing(&tree, "plugin", line, 0o755);
+    // A link to the directory itself would be copied for ever.
+    std::os::unix::fs::symlink(".", tree.join("loop")).unwrap();
+    assert_eq!(said(&desk, &tree), (0, "[]".to_owned()));
+    std::fs::write(desk.place.path().join("outside"), "").unwrap();
+    std::os::unix::fs::symlink("../outside", tree.join("link")).unwrap();
+    let (code, findings) = said(&desk, &tree);
+    assert!(code == 1 && findings.contains("leads out of the plugin"), "{findings}");
+    std::fs::remove_file(tree.join("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", tree.join("link")).unwrap();
+    let (code, findings) = said(&desk, &tree);
+    assert!(code == 1 && findings.contains("leads nowhere"), "{findings}");
+}

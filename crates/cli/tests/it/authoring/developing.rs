@@ -164,8 +164,8 @@ fn answers(dev: &Dev, route: &str, text: &str) {
     eventually(text, || without_spaces(dev.asked(route)).contains(text).then_some(()));
 }
 
-/// Drops what was built into a running daemon, lets a project be deployed, and asks the plugin which one.
-fn it_works_on_a_daemon(built: &Path, name: &str) {
+/// Drops what was built into a running daemon, lets a project be deployed, and asks the plugin which one. Returns its answer.
+pub(super) fn it_works_on_a_daemon(built: &Path, name: &str) -> String {
     let daemon = Daemon::start_in(empty_home(), &[]);
     let plugins = daemon.home.path().join("plugins");
     let copied = Command::new("cp").arg("-r").arg(built).arg(&plugins).status().unwrap();
@@ -174,8 +174,8 @@ fn it_works_on_a_daemon(built: &Path, name: &str) {
     daemon.json(&["deployment", "report", "--project", "my-app", "--state", "succeeded"]);
     eventually("the plugin has remembered the project", || {
         let answer = asked(daemon.home.path(), &daemon.url, &format!("/api/x/{name}/last"));
-        answer.contains("my-app").then_some(())
-    });
+        answer.contains("my-app").then_some(answer)
+    })
 }
 
 /// What `npm install` does, with packages of the SDK's checkout.
