@@ -44,7 +44,9 @@ pub(super) fn text(command: &mut Command) -> Result<String, Failure> {
     if ended.status.success() {
         return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
     }
-    Err(failed(command, &ended.status.to_string(), &String::from_utf8_lossy(&ended.stderr)))
+    // Some tools say on stdout what is wrong.
+    let said = if ended.stderr.trim_ascii().is_empty() { &ended.stdout } else { &ended.stderr };
+    Err(failed(command, &ended.status.to_string(), &String::from_utf8_lossy(said)))
 }
 
 /// The command as it would be typed, its beginning at least.

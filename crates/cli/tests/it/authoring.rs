@@ -12,6 +12,7 @@ mod checking;
 mod debugging;
 mod developing;
 mod platform;
+mod terminal;
 
 /// A place for projects, with the SDKs of this checkout.
 struct Desk {
