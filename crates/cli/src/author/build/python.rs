@@ -67,16 +67,10 @@ pub(super) fn build(
     }
     install(&dependencies.join("\n"), &made.join("lib"), kept, |lib| {
         let mut pip = Command::new("python3");
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-compile",
-            "--target",
-        ]);
-        tool::run(pip.arg(lib).args(&dependencies).current_dir(directory), output)
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]);
+        // What else is installed on this machine does not matter to what is made here, nor who makes it.
+        pip.env("PIP_ROOT_USER_ACTION", "ignore").arg("--no-warn-conflicts");
+        tool::run(pip.arg("--target").arg(lib).args(&dependencies).current_dir(directory), output)
     })
 }
 

@@ -15,8 +15,8 @@ const LONGEST: usize = 600;
 #[derive(Debug, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(super) enum Line {
-    /// The platform is there.
-    Started { url: String, home: String, world: String, routes: String },
+    /// The platform is there; `sign_in` signs one browser in.
+    Started { url: String, sign_in: String, home: String, world: String, routes: String },
     /// A build begins.
     Building,
     /// A build is done; the host takes it up.
@@ -57,9 +57,11 @@ impl Line {
     /// The line for people.
     pub(super) fn text(&self) -> String {
         let text = match self {
-            Line::Started { url, home, world, routes } => {
+            Line::Started { url, sign_in, home, world, routes } => {
                 return plain_lines(&format!(
-                    "platform  {url}, from {world}\nplatform  routes below {routes}\nplatform  commands: temps --home {home} event publish TYPE"
+                    "platform  {url}, from {world}\nplatform  routes below {routes}\n\
+                     platform  pages: {sign_in} signs a browser in, once\n\
+                     platform  commands: temps --home {home} event publish TYPE, or login-link for another browser"
                 ));
             }
             Line::Building => "build     begins".to_owned(),

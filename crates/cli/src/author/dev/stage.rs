@@ -111,6 +111,7 @@ impl Stage {
             .await
             .map_err(|error| Failure::other("not_started", format!("the platform cannot start: {error}")))?;
         let (url, address) = (server.started().url.clone(), server.started().address);
+        let sign_in = server.started().login_link.url.clone();
         let settings = server.started().places.config_file.clone();
         std::fs::write(&settings, format!("listen = \"{address}\"\n"))
             .map_err(|error| cannot(&settings, &error))?;
@@ -148,7 +149,7 @@ impl Stage {
             hidden: 0,
             replaced: 0,
         };
-        match stage.begin(url).await {
+        match stage.begin(url, sign_in).await {
             Ok(()) => Ok(stage),
             Err(failure) => {
                 stage.close().await;
@@ -157,11 +158,11 @@ impl Stage {
         }
     }
 
-    async fn begin(&mut self, url: String) -> Result<(), Failure> {
+    async fn begin(&mut self, url: String, sign_in: String) -> Result<(), Failure> {
         self.world.apply(&World::default(), &self.client).await?;
         let routes = format!("{url}/api/x/{}/", self.project.name);
         let home = self.home.path().display().to_string();
-        self.tell(&Line::Started { url, home, world: world::FILE.to_owned(), routes })?;
+        self.tell(&Line::Started { url, sign_in, home, world: world::FILE.to_owned(), routes })?;
         self.build()
     }
 
@@ -436,7 +437,7 @@ impl Stage {
 
     fn ready(&mut self, plugin: &PluginSnapshot) -> Result<(), Failure> {
         let url = self.client.base();
-        let page = plugin.has_ui.then(|| format!("{url}plugins/{}", plugin.name));
+        let page = plugin.has_ui.then(|| format!("{url}api/x/{}/ui/", plugin.name));
         let version = plugin.manifest.as_ref().map(|manifest| manifest.version.clone());
         let milliseconds = self.changed_at.elapsed().as_millis();
         self.tell(&Line::Ready { plugin: plugin.name.clone(), version, page, milliseconds })?;
