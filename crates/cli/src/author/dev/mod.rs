@@ -1,11 +1,12 @@
 //! `temps plugin dev`: a plugin on a platform of its own, again after each edit, with everything in sight.
 //!
 //! The platform is the daemon itself, in a home that is gone afterwards: the plugin is inspected, granted, confined,
-//! started and fed as in production. `world` is what the platform has, `watch` says when a file changed, `scene` turns
-//! what happens into lines, `keys` is what can be typed, `wishes` compares what the plugin asks for with what it does,
-//! `record` keeps the traffic.
+//! started and fed as in production. `world` is what the platform has, `watch` says when a file changed, `stage` is all that
+//! runs, `plugin` does what an operator would, `keys` is what can be typed, `scene` turns what happens into lines, `wishes`
+//! compares what the plugin asks for with what it does, `record` keeps the traffic.
 
 mod keys;
+mod plugin;
 mod record;
 mod scene;
 mod stage;

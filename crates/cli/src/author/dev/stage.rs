@@ -10,10 +10,9 @@ use temps_host::PluginHost;
 use temps_host::events::EventTail;
 use temps_host::plugin::{PluginSnapshot, PluginState};
 use temps_host::protocol::PluginManifest;
-use temps_host::store::AuditFilter;
 use temps_host::tap::{Observed, Tap};
 use temps_server::Server;
-use temps_server::api::plugins::{DebugSwitch, GrantRef, GrantRequest, Grants, LogLine, LogQuery, Plugin};
+use temps_server::api::plugins::{GrantRef, LogLine};
 use temps_server::config::{Config, Places};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -30,9 +29,6 @@ use crate::output::Output;
 
 /// Lines of the plugin's log that wait to be shown; who logs more waits, and the daemon keeps the log anyway.
 const LOG_QUEUE: usize = 256;
-
-/// Connections of the plugin that are looked at to find out which hosts it reaches.
-const RECORDS: usize = 1000;
 
 /// A build that is done, or failed.
 pub(super) type Done = (Result<Built, Failure>, Instant);
@@ -51,18 +47,18 @@ pub(super) enum Happening {
 
 /// Everything that runs.
 pub(super) struct Stage {
-    project: Project,
-    output: Output,
-    all: bool,
-    debug: bool,
-    home: tempfile::TempDir,
+    pub(super) project: Project,
+    pub(super) output: Output,
+    pub(super) all: bool,
+    pub(super) debug: bool,
+    pub(super) home: tempfile::TempDir,
     pub(super) world: World,
     /// The settings that the plugin was given.
     given: Map<String, Value>,
     /// What was said last about settings that do not fit.
     misfit: Option<String>,
     pub(super) client: Client,
-    host: PluginHost,
+    pub(super) host: PluginHost,
     traffic: broadcast::Receiver<Arc<Observed>>,
     events: EventTail,
     audit: watch::Receiver<()>,
@@ -71,13 +67,13 @@ pub(super) struct Stage {
     build: Option<JoinHandle<Done>>,
     /// Whether something changed while a build was under way.
     build_again: bool,
-    log: (mpsc::Sender<LogLine>, mpsc::Receiver<LogLine>),
-    seen: Seen,
-    wishes: Wishes,
+    pub(super) log: (mpsc::Sender<LogLine>, mpsc::Receiver<LogLine>),
+    pub(super) seen: Seen,
+    pub(super) wishes: Wishes,
     /// What an operator would have had to give.
-    granted: Vec<GrantRef>,
+    pub(super) granted: Vec<GrantRef>,
     /// When the change came that the next start answers.
-    changed_at: Instant,
+    pub(super) changed_at: Instant,
     /// Questions that were not shown, and whose answers are to come.
     hidden: u32,
     replaced: u64,
@@ -85,11 +81,11 @@ pub(super) struct Stage {
 
 /// What was shown of the plugin last.
 #[derive(Default)]
-struct Seen {
-    plugin: Option<Arc<PluginSnapshot>>,
-    state: Option<(PluginState, Option<String>, u64)>,
-    named: bool,
-    running: u64,
+pub(super) struct Seen {
+    pub(super) plugin: Option<Arc<PluginSnapshot>>,
+    pub(super) state: Option<(PluginState, Option<String>, u64)>,
+    pub(super) named: bool,
+    pub(super) running: u64,
 }
 
 impl Stage {
@@ -244,7 +240,7 @@ impl Stage {
         if self.build_again { self.build() } else { Ok(()) }
     }
 
-    fn plugin_path(&self) -> PathBuf {
+    pub(super) fn plugin_path(&self) -> PathBuf {
         self.home.path().join("plugins").join(&self.project.name)
     }
 
@@ -270,7 +266,7 @@ impl Stage {
 
     /// Gives the plugin the settings of the file, unless it has them. A version of the plugin that comes later may take what
     /// this one does not, so it is tried again with each.
-    async fn configure(&mut self) -> Result<(), Failure> {
+    pub(super) async fn configure(&mut self) -> Result<(), Failure> {
         let Some(name) = self.name() else { return Ok(()) };
         if *self.world.config() == self.given {
             return Ok(());
@@ -331,117 +327,6 @@ impl Stage {
             }
             _ => false,
         }
-    }
-
-    /// Looks how the plugin is, and does what an operator would.
-    pub(super) async fn look(&mut self) -> Result<(), Failure> {
-        let path = self.plugin_path();
-        let Some(plugin) = self.host.plugins().into_iter().find(|plugin| plugin.file == path) else {
-            return Ok(());
-        };
-        self.seen.plugin = Some(plugin.clone());
-        if !self.seen.named && plugin.plugin_name.is_some() {
-            self.seen.named = true;
-            self.welcome(&plugin).await?;
-        }
-        let state = (plugin.state, plugin.reason.clone(), plugin.starts);
-        if self.seen.state.as_ref() != Some(&state) {
-            self.seen.state = Some(state);
-            let line = Line::State {
-                plugin: plugin.name.clone(),
-                state: plugin.state.as_str(),
-                reason: plugin.reason.clone(),
-                pid: plugin.pid,
-            };
-            self.tell(&line)?;
-            self.configure().await?;
-        }
-        match plugin.state {
-            PluginState::Held => self.grant(&plugin).await,
-            PluginState::Running if self.seen.running != plugin.starts => {
-                self.seen.running = plugin.starts;
-                self.ready(&plugin)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// What is done once, when the plugin has a name.
-    async fn welcome(&mut self, plugin: &PluginSnapshot) -> Result<(), Failure> {
-        let name = plugin.name.clone();
-        if self.debug {
-            let debugged = self
-                .client
-                .post::<Plugin>(&["api", "plugins", &name, "debug"], &DebugSwitch { on: true })
-                .await;
-            if let Err(failure) = debugged {
-                self.problem(failure)?;
-            }
-        }
-        self.configure().await?;
-        let (client, tell) = (self.client.clone(), self.log.0.clone());
-        tokio::spawn(async move {
-            let query = LogQuery { lines: Some(100), follow: Some(true) };
-            let Ok(mut stream) = client.stream(&["api", "plugins", &name, "logs"], &query).await else {
-                return;
-            };
-            // It ends with the daemon.
-            while let Ok(Some(line)) = stream.next::<LogLine>().await {
-                if tell.send(line).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(())
-    }
-
-    /// Gives what the plugin waits for, and says what an operator would have to give.
-    async fn grant(&mut self, plugin: &PluginSnapshot) -> Result<(), Failure> {
-        let path = ["api", "plugins", &plugin.name, "grants"];
-        let missing = match self.client.get::<Grants>(&path).await {
-            Ok(grants) => grants.missing,
-            Err(failure) => return self.problem(failure),
-        };
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let request = GrantRequest { grants: missing.clone() };
-        match self.client.post::<Grants>(&path, &request).await {
-            Ok(_) => {
-                self.granted.extend(missing.clone());
-                self.tell(&Line::Granted { plugin: plugin.name.clone(), grants: missing })
-            }
-            Err(failure) => self.problem(failure),
-        }
-    }
-
-    /// Compares what the plugin asks for with what it does.
-    pub(super) async fn compare(&self) -> Result<(), Failure> {
-        let (Some(plugin), Some(manifest)) = (&self.seen.plugin, self.manifest()) else {
-            return self.problem(Failure::other("no_plugin", "the plugin was not inspected yet"));
-        };
-        let filter = AuditFilter {
-            plugin: Some(plugin.name.clone()),
-            kind: Some("egress.*".into()),
-            limit: RECORDS,
-            newest_first: true,
-            ..AuditFilter::default()
-        };
-        let records = self.host.audit(filter).await;
-        let records = records.map_err(|error| Failure::other("audit", error.to_string()))?;
-        let reached = records.into_iter().map(|record| (record.kind, record.detail));
-        let verdict = self.wishes.verdict(&manifest, reached);
-        let needed = self.granted.clone();
-        self.tell(&Line::Wishes { plugin: plugin.name.clone(), needed, verdict })
-    }
-
-    fn ready(&mut self, plugin: &PluginSnapshot) -> Result<(), Failure> {
-        let url = self.client.base();
-        let page = plugin.has_ui.then(|| format!("{url}api/x/{}/ui/", plugin.name));
-        let version = plugin.manifest.as_ref().map(|manifest| manifest.version.clone());
-        let milliseconds = self.changed_at.elapsed().as_millis();
-        self.tell(&Line::Ready { plugin: plugin.name.clone(), version, page, milliseconds })?;
-        self.tell_menu()
     }
 }
 
