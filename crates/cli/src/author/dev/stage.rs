@@ -47,11 +47,11 @@ pub(super) enum Happening {
 
 /// Everything that runs.
 pub(super) struct Stage {
-    pub(super) project: Project,
-    pub(super) output: Output,
-    pub(super) all: bool,
+    project: Project,
+    output: Output,
+    all: bool,
     pub(super) debug: bool,
-    pub(super) home: tempfile::TempDir,
+    home: tempfile::TempDir,
     pub(super) world: World,
     /// The settings that the plugin was given.
     given: Map<String, Value>,
