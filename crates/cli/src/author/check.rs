@@ -118,12 +118,14 @@ fn packaging(path: &Path) -> Vec<Finding> {
     let program = if path.is_dir() { path.join(DIRECTORY_PROGRAM) } else { path.to_owned() };
     let metadata = std::fs::metadata(&program).ok().filter(std::fs::Metadata::is_file);
     let Some(metadata) = metadata else {
+        let missing = if path.is_dir() {
+            format!("{} has no file named {DIRECTORY_PROGRAM}", path.display())
+        } else {
+            format!("{} is neither a file nor a directory", path.display())
+        };
         return vec![error(
             "no_program",
-            match path.is_dir() {
-                true => format!("{} has no file named {DIRECTORY_PROGRAM}", path.display()),
-                false => format!("{} is neither a file nor a directory", path.display()),
-            },
+            missing,
             "a directory is a plugin when an executable of that name lies in it; `temps plugin build` makes one".into(),
         )];
     };
