@@ -90,7 +90,7 @@ fn start(control: &Arc<Control>, plan: Plan) -> Result<Pid, (&'static str, io::E
     directory.map_err(|e| {
         ("working_directory", io::Error::other(format!("{}: {e}", program.directory.display())))
     })?;
-    if let Some(missing) = missing_by_name(&program) {
+    if let Some(missing) = wrong_line_ends(&program).or_else(|| missing_by_name(&program)) {
         return Err(("execute", io::Error::new(io::ErrorKind::NotFound, missing)));
     }
     let mut command = command(control, plan).map_err(|error| ("execute", error))?;
@@ -298,6 +298,17 @@ fn explain(program: &Program, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot execute {path}: {reason}"))
 }
 
+/// A script whose lines end as on Windows: its interpreter's name, or its argument, would end in a character that nobody sees.
+fn wrong_line_ends(program: &Program) -> Option<String> {
+    first_line(&program.path)?.ends_with('\r').then(|| {
+        format!(
+            "cannot execute {}: its first line ends with a carriage return, as Windows writes it; save the file with LF as line \
+             ends",
+            program.path.display()
+        )
+    })
+}
+
 /// An interpreter that `env` is to find by its name and would not. `env` itself would start, and its words would be
 /// those of a program that ended.
 fn missing_by_name(program: &Program) -> Option<String> {
@@ -330,5 +341,5 @@ fn first_line(path: &Path) -> Option<String> {
     let mut begin = Vec::new();
     std::fs::File::open(path).ok()?.take(MAX_INTERPRETER_LINE as u64).read_to_end(&mut begin).ok()?;
     let text = String::from_utf8_lossy(&begin);
-    text.strip_prefix("#!")?.lines().next().map(str::to_owned)
+    text.strip_prefix("#!")?.split('\n').next().map(str::to_owned)
 }

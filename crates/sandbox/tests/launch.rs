@@ -294,7 +294,11 @@ fn a_program_that_cannot_be_executed_is_explained() {
     let (damaged, ran) = (directory.path().join("damaged"), directory.path().join("ran"));
     std::fs::write(&damaged, format!("touch {}\n", ran.display())).unwrap();
     let damaged = damaged.to_str().unwrap();
+    let windows = directory.path().join("windows");
+    std::fs::write(&windows, "#!/bin/sh\r\ntrue\r\n").unwrap();
+    let windows = windows.to_str().unwrap();
     for (mode, path, words) in [
+        (0o755, windows, "save the file with LF as line ends"),
         (0o755, damaged, "it is no program for this machine"),
         (0o755, script, "names the interpreter /no/such/python3, which does not exist"),
         (0o644, script, "not executable"),

@@ -573,6 +573,10 @@ pub(crate) async fn watch_health(context: StartContext, process: Arc<Process>, l
 
 async fn check(context: &StartContext, process: &Process, link: &Arc<Link>, pulse: &mut Pulse) -> Judgement {
     let policy = context.shared.config().health;
+    // Questions would queue up at a plugin that stands still, and be answered long after anybody waits.
+    if *context.debug.borrow() || process.is_traced() {
+        return pulse.suspend();
+    }
     let answer = health::ask(link, &link.manifest.health_path, policy.timeout).await;
     // Asked afterwards, so that a debugger which came meanwhile is not taken for a failure.
     let suspended = *context.debug.borrow() || (answer.is_err() && process.is_traced());

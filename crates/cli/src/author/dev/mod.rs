@@ -1,9 +1,12 @@
 //! `temps plugin dev`: a plugin on a platform of its own, again after each edit, with everything in sight.
 //!
 //! The platform is the daemon itself, in a home that is gone afterwards: the plugin is inspected, granted, confined,
-//! started and fed as in production. `world` is what the platform has, `watch` says when a file changed, `scene` turns
-//! what happens into lines, `wishes` compares what the plugin asks for with what it does, `record` keeps the traffic.
+//! started and fed as in production. `world` is what the platform has, `watch` says when a file changed, `stage` is all that
+//! runs, `plugin` does what an operator would, `keys` is what can be typed, `scene` turns what happens into lines, `wishes`
+//! compares what the plugin asks for with what it does, `record` keeps the traffic.
 
+mod keys;
+mod plugin;
 mod record;
 mod scene;
 mod stage;
@@ -45,7 +48,7 @@ pub(crate) struct Arguments {
     /// Keep the traffic between host and plugin in this file, one step a line, secrets masked
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Let a debugger pause the plugin: no deadlines, no health checks, nothing that would kill it
+    /// Let a debugger hold the plugin: no deadlines of its start, no health checks, nothing that would end it
     #[arg(long)]
     debug_wait: bool,
     /// Show health checks and pings, too
@@ -76,7 +79,7 @@ async fn develop(
     let listen = |kind| signal(kind).map_err(|error| Failure::other("signals", error.to_string()));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     world::ensure(&project.directory, output)?;
-    let mut changes = watch::Changes::of(&project.directory)?;
+    let mut changes = watch::Changes::of(&project.directory, arguments.record.as_deref())?;
     let mut stage = Stage::open(arguments, project, output).await?;
     let mut keys = keyboard();
     let result = loop {
@@ -99,7 +102,10 @@ async fn develop(
                 // The world may have changed with it.
                 Change::Code => stage.apply_world().await.and_then(|()| stage.build()),
             },
-            Some(key) = keys.recv() => stage.press(&key).await,
+            Some(key) = keys.recv() => match key.trim() {
+                "q" => break Ok(()),
+                key => stage.press(key).await,
+            },
         };
         if let Err(failure) = step {
             break Err(failure);
