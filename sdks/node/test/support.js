@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
-import { request as httpRequest } from "node:http";
+import { Agent, request as httpRequest } from "node:http";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -45,19 +45,27 @@ export class PlayedHost {
     return [await this.line(), await this.line()];
   }
 
-  /** One request on a connection of its own. */
+  /**
+   * One request on a connection of its own.
+   *
+   * The connection is kept open until the answer is there: Node writes an empty piece after a long body, and where the
+   * plugin has answered and closed by then, that ends the request with EPIPE, whatever of the answer is still unread.
+   */
   async request(method, path, { body, headers = {}, secret = SECRET, agent } = {}) {
     const fields = { ...(secret ? { authorization: `Bearer ${secret}` } : {}), ...headers };
-    const asked = httpRequest({ socketPath: this.socketPath, method, path, headers: fields, agent: agent ?? false });
-    asked.end(body);
-    const [response] = await once(asked, "response");
-    // An answer counts, also where the connection ends before all of the request was sent.
-    asked.on("error", () => undefined);
-    const pieces = [];
-    for await (const piece of response) pieces.push(piece);
-    const text = Buffer.concat(pieces).toString();
-    const isJson = /json/.test(response.headers["content-type"] ?? "");
-    return { status: response.statusCode, headers: response.headers, text, json: isJson && text ? JSON.parse(text) : undefined };
+    const own = agent ?? new Agent({ keepAlive: true });
+    try {
+      const asked = httpRequest({ socketPath: this.socketPath, method, path, headers: fields, agent: own });
+      asked.end(body);
+      const [response] = await once(asked, "response");
+      const pieces = [];
+      for await (const piece of response) pieces.push(piece);
+      const text = Buffer.concat(pieces).toString();
+      const isJson = /json/.test(response.headers["content-type"] ?? "");
+      return { status: response.statusCode, headers: response.headers, text, json: isJson && text ? JSON.parse(text) : undefined };
+    } finally {
+      if (own !== agent) own.destroy();
+    }
   }
 
   /** Sends bytes as they are, and returns all that comes back until the plugin closes. */
