@@ -6,6 +6,9 @@ import { describe, test } from "node:test";
 import { bundled } from "./real-host.js";
 import { CONFIG, PLUGINS, PlayedHost, SECRET, event, runtime } from "./support.js";
 
+/** What a host gives; paths are below the directory that a plugin is started in. */
+const ARGUMENTS = ["--socket-path", "p.sock", "--auth-secret", SECRET, "--data-dir", "."];
+
 const PROJECT = { id: 42, name: "shop", slug: "shop", created_at: "2026-06-06T12:00:00Z", updated_at: "2026-06-06T12:00:00Z" };
 
 /** Starts a plugin, runs `body`, and ends it whatever happens. */
@@ -66,6 +69,16 @@ describe("the start", () => {
     assert.equal(await host.ended(), 2);
     assert.match(host.log, /--socket-path is missing[^]*a host starts it/);
   }, { args: [] });
+
+  scene("refuses arguments that it does not know", "everything.js", async (host) => {
+    assert.equal(await host.ended(), 2);
+    assert.match(host.log, /unknown argument --of-a-later-version/);
+  }, { args: [...ARGUMENTS, "--of-a-later-version", "1"] });
+
+  scene("passes over what older hosts give", "plain.cjs", async (host) => {
+    const [, ready] = await host.handshake();
+    assert.equal(ready.ready, true);
+  }, { args: [...ARGUMENTS, "--database-url", "postgres://nobody@localhost/none"] });
 
   scene("fails with exit status 1 when the socket cannot be bound", "plain.cjs", async (host) => {
     assert.notEqual(await host.ended(), 0);
