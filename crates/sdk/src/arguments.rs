@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn what_older_hosts_give_is_passed_over_wherever_it_stands() {
         for database in ["--database-url postgres://u:p@h/d", "--database-url=postgres://u:p@h/d"] {
-            let launch = parse(&format!("{database} --socket-path=/s --auth-secret a=b --data-dir /d")).unwrap();
+            let launch =
+                parse(&format!("{database} --socket-path=/s --auth-secret a=b --data-dir /d")).unwrap();
             assert_eq!(launch.socket_path, PathBuf::from("/s"));
             assert!(launch.secret.matches("a=b"));
             assert_eq!(launch.environment.database_url, None);
