@@ -154,6 +154,13 @@ fn a_new_node_project_is_tested_built_to_one_file_and_works_on_a_daemon() {
     let built = desk.build(&project);
     assert!(built.is_file(), "{built:?}");
     it_works_on_a_daemon(&built, "try-node");
+
+    // What runs it is said by the source's own first line.
+    let source = project.join("plugin.ts");
+    let text = std::fs::read_to_string(&source).unwrap();
+    std::fs::write(&source, format!("#!/usr/bin/env bun\n{text}")).unwrap();
+    let built = std::fs::read_to_string(desk.build(&project)).unwrap();
+    assert!(built.starts_with("#!/usr/bin/env bun\nconst "), "{built:.80}");
 }
 
 #[test]

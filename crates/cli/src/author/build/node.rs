@@ -25,8 +25,11 @@ const BUNDLER: &str = "node_modules/.bin/esbuild";
 /// Most files of a dependency that are looked at to find out whether it is native.
 const MAX_LOOKED_AT: usize = 20_000;
 
-/// First lines of a bundle: what runs it, and what `import.meta.url` stands for in it.
-const BANNER: &str = "--banner:js=#!/usr/bin/env node\nconst __module_url = require(\"node:url\").pathToFileURL(__filename).href;";
+/// What runs a bundle whose source does not say it: the source's own first line, `#!/usr/bin/env bun` for example, stays the first.
+const SHEBANG: &str = "#!/usr/bin/env node\n";
+
+/// What `import.meta.url` stands for in a bundle.
+const MODULE_URL: &str = "const __module_url = require(\"node:url\").pathToFileURL(__filename).href;";
 
 /// Bundles the project to `made`.
 pub(super) fn build(project: &Project, made: &Path, debug: bool, output: Output) -> Result<(), Failure> {
@@ -45,6 +48,9 @@ pub(super) fn build(project: &Project, made: &Path, debug: bool, output: Output)
     let page = directory.join(PAGE);
     let is_tree = !external.is_empty() || page.is_dir();
     let bundle = if is_tree { made.join(DIRECTORY_PROGRAM) } else { made.to_owned() };
+    let source = directory.join(&entry);
+    let text = fs::read(&source).map_err(|error| cannot(&source, &error))?;
+    let shebang = if text.starts_with(b"#!") { "" } else { SHEBANG };
     let mut esbuild = Command::new(directory.join(BUNDLER));
     esbuild
         .current_dir(directory)
@@ -54,8 +60,8 @@ pub(super) fn build(project: &Project, made: &Path, debug: bool, output: Output)
             "--target=node20",
             "--format=cjs",
             "--log-level=warning",
-            BANNER,
         ])
+        .arg(format!("--banner:js={shebang}{MODULE_URL}"))
         // Not JavaScript's name for it, because a bundle is no module and has none.
         .args(["--define:import.meta.url=__module_url"])
         .arg(if debug { "--sourcemap=inline" } else { "--minify-syntax" })
