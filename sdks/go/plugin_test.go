@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -343,7 +344,10 @@ func TestAPluginEndsInOrderWhenItsHostHasDied(t *testing.T) {
 	must(t, err)
 	log, err := host.StderrPipe()
 	must(t, err)
+	// A group of its own, so that a plugin that lives on can be ended.
+	host.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	must(t, host.Start())
+	t.Cleanup(func() { _ = syscall.Kill(-host.Process.Pid, syscall.SIGKILL) })
 	lines := bufio.NewReader(stdout)
 	for range 2 {
 		_, err := lines.ReadString('\n')
@@ -351,6 +355,7 @@ func TestAPluginEndsInOrderWhenItsHostHasDied(t *testing.T) {
 	}
 	must(t, host.Process.Kill())
 	// Both pipes end when the last process that holds them, the plugin, has ended.
+	must(t, log.(*os.File).SetReadDeadline(time.Now().Add(patience)))
 	said, err := io.ReadAll(log)
 	must(t, err)
 	_ = host.Wait()
