@@ -54,13 +54,7 @@ pub(super) fn build(project: &Project, made: &Path, debug: bool, output: Output)
     let mut esbuild = Command::new(directory.join(BUNDLER));
     esbuild
         .current_dir(directory)
-        .args([
-            "--bundle",
-            "--platform=node",
-            "--target=node20",
-            "--format=cjs",
-            "--log-level=warning",
-        ])
+        .args(["--bundle", "--platform=node", "--target=node20", "--format=cjs", "--log-level=warning"])
         .arg(format!("--banner:js={shebang}{MODULE_URL}"))
         // Not JavaScript's name for it, because a bundle is no module and has none.
         .args(["--define:import.meta.url=__module_url"])
