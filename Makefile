@@ -26,7 +26,8 @@ lint: ## Only the format check and the lints
 
 parity: ## Write docs/sdk-parity.md: what the conformance kit finds of each SDK
 	@scripts/setup.sh test
-	@cargo build --locked --quiet -p temps-cli -p minimal-rust --bins
+	@cargo build --locked --quiet -p temps-cli --bins
+	@cargo build --locked --quiet -p temps-plugin-sdk --example parity
 	@python3 scripts/parity.py
 
 bench: ## Measure latency, throughput and memory on this machine

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-STAGES=(fmt clippy build rust rootless python node go browser doc)
+STAGES=(fmt clippy build rust rootless python node go parity browser doc)
 LOGS=target/test-logs
 mkdir -p "$LOGS"
 rm -f "$LOGS"/*
@@ -91,6 +91,9 @@ stage_go() {
     (cd "$module" && go vet ./... && go test -count=1 -v "${race[@]}" ./...) || return
   done
 }
+
+# Puts one plugin of each SDK through the conformance kit, and compares with docs/sdk-parity.md.
+stage_parity() { python3 scripts/parity.py --check; }
 
 stage_browser() {
   [ -f tests/browser/package.json ] || { echo "no browser tests"; return 0; }

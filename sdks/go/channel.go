@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -23,54 +22,11 @@ const (
 	maxFrameBytes = 1 << 20
 	// maxInFlight bounds the questions that are unanswered at a time; further ones wait.
 	maxInFlight = 32
-	// maxReason bounds the reason in an ack, in characters. Hosts keep 1,024.
-	maxReason = 1000
 	// writeTimeout is how long a frame may take to be written to a host that does not read.
 	writeTimeout = 10 * time.Second
 	// complaintInterval is how often frames that are not understood are logged.
 	complaintInterval = time.Minute
 )
-
-// ErrorCode says why there is no result, for programs.
-type ErrorCode string
-
-// The codes of version 1. Any other is read as CodeInternal.
-const (
-	CodeMethodNotFound   ErrorCode = "method_not_found"
-	CodeInvalidParams    ErrorCode = "invalid_params"
-	CodePermissionDenied ErrorCode = "permission_denied"
-	CodeNotFound         ErrorCode = "not_found"
-	CodeBusy             ErrorCode = "busy"
-	CodeTimeout          ErrorCode = "timeout"
-	CodeConflict         ErrorCode = "conflict"
-	CodeQuotaExceeded    ErrorCode = "quota_exceeded"
-	CodeInternal         ErrorCode = "internal"
-)
-
-// ChannelError says that the host did not answer with a result.
-type ChannelError struct {
-	// Code is for programs.
-	Code ErrorCode
-	// Message is for people.
-	Message string
-	// Revision is the one that the entry has by now, with CodeConflict; 0 when it does not exist.
-	Revision int64
-}
-
-// Error is the message with its code.
-func (e *ChannelError) Error() string { return fmt.Sprintf("%s (%s)", e.Message, e.Code) }
-
-// Is makes errors.Is(err, &ChannelError{Code: CodeNotFound}) true for every error with that code.
-func (e *ChannelError) Is(target error) bool {
-	other, ok := target.(*ChannelError)
-	return ok && other.Code == e.Code && other.Message == ""
-}
-
-// ErrChannelLost says that there is no channel, or that it was lost before the answer came. Asking again later may work.
-var ErrChannelLost = &ChannelError{Code: CodeInternal, Message: "there is no channel to the host, or it was lost before the answer came"}
-
-// IsNotFound says whether an error of the platform or the storage means that there is no such thing.
-func IsNotFound(err error) bool { return errors.Is(err, &ChannelError{Code: CodeNotFound}) }
 
 // channel is the plugin's end of the channel: questions to the host, their answers, events and settings that come in.
 //
@@ -398,112 +354,4 @@ func (l *link) send(frame []byte) {
 	if err := l.socket.Write(ctx, websocket.MessageText, frame); err != nil {
 		l.fail()
 	}
-}
-
-// hostFrame is a frame of the host: one of its fields is there, or none for a type of another version.
-type hostFrame struct {
-	response *responseFrame
-	event    *Event
-	config   *Configuration
-}
-
-type responseFrame struct {
-	id json.RawMessage
-	answer
-}
-
-func readFrame(text []byte) (hostFrame, error) {
-	var head struct {
-		Type  string          `json:"type" wire:"required"`
-		Event json.RawMessage `json:"event"`
-	}
-	if err := decode(text, &head); err != nil {
-		return hostFrame{}, err
-	}
-	switch head.Type {
-	case "response":
-		response, err := readResponse(text)
-		return hostFrame{response: response}, err
-	case "event":
-		event, err := readEvent(head.Event)
-		return hostFrame{event: &event}, within("event", err)
-	case "config":
-		config := &Configuration{}
-		return hostFrame{config: config}, decode(text, config)
-	default:
-		return hostFrame{}, nil
-	}
-}
-
-func readResponse(text []byte) (*responseFrame, error) {
-	var wire struct {
-		ID     json.RawMessage `json:"id" wire:"present"`
-		Result json.RawMessage `json:"result"`
-		Error  *struct {
-			Code     string          `json:"code" wire:"required"`
-			Message  string          `json:"message" wire:"required"`
-			Revision json.RawMessage `json:"revision"`
-		} `json:"error"`
-	}
-	if err := decode(text, &wire); err != nil {
-		return nil, err
-	}
-	response := &responseFrame{id: wire.ID}
-	if wire.Error == nil {
-		response.result = wire.Result
-		return response, nil
-	}
-	failure := &ChannelError{Code: readCode(wire.Error.Code), Message: wire.Error.Message}
-	if revision, err := readInteger(wire.Error.Revision, 64); err == nil {
-		failure.Revision = revision
-	}
-	response.err = failure
-	return response, nil
-}
-
-func readCode(text string) ErrorCode {
-	switch code := ErrorCode(text); code {
-	case CodeMethodNotFound, CodeInvalidParams, CodePermissionDenied, CodeNotFound, CodeBusy, CodeTimeout, CodeConflict, CodeQuotaExceeded:
-		return code
-	default:
-		return CodeInternal
-	}
-}
-
-func requestFrame(id any, method string, params map[string]any) ([]byte, error) {
-	if params == nil {
-		params = map[string]any{}
-	}
-	return json.Marshal(struct {
-		Type   string         `json:"type"`
-		ID     any            `json:"id"`
-		Method string         `json:"method"`
-		Params map[string]any `json:"params"`
-	}{"request", id, method, params})
-}
-
-// ackFrame confirms an event, or says why it was not handled.
-func ackFrame(id string, failure error) []byte {
-	frame := struct {
-		Type   string `json:"type"`
-		ID     string `json:"id"`
-		Status string `json:"status"`
-		Error  string `json:"error,omitempty"`
-	}{"ack", id, "ok", ""}
-	if failure != nil {
-		frame.Status, frame.Error = "error", shortened(failure.Error(), maxReason)
-	}
-	text, err := json.Marshal(frame)
-	if err != nil {
-		panic(err) // Texts are always JSON.
-	}
-	return text
-}
-
-// shortened is a text of at most limit characters.
-func shortened(text string, limit int) string {
-	if utf8.RuneCountInString(text) <= limit {
-		return text
-	}
-	return string([]rune(text)[:limit])
 }

@@ -16,6 +16,12 @@ const (
 	maxSocketPath = 107
 )
 
+// arguments are what a host gives.
+var arguments = []string{"--socket-path", "--auth-secret", "--data-dir"}
+
+// olderHosts is what older hosts give to every plugin: the platform's own database, which no plugin needs. It is passed over.
+const olderHosts = "--database-url"
+
 // features are the optional features of the protocol that this package has.
 var features = []string{"ack", "reconnect", "config", "kv"}
 
@@ -44,7 +50,7 @@ func ReadLaunch(args []string, getenv func(string) string) (Launch, error) {
 	for len(args) > 0 {
 		name, value, hasValue := strings.Cut(args[0], "=")
 		args = args[1:]
-		if !slices.Contains([]string{"--socket-path", "--auth-secret", "--data-dir"}, name) {
+		if name != olderHosts && !slices.Contains(arguments, name) {
 			return Launch{}, fmt.Errorf("unknown argument %s", name)
 		}
 		if !hasValue && len(args) > 0 {
@@ -55,7 +61,7 @@ func ReadLaunch(args []string, getenv func(string) string) (Launch, error) {
 		}
 		given[name] = value
 	}
-	for _, name := range []string{"--socket-path", "--auth-secret", "--data-dir"} {
+	for _, name := range arguments {
 		if given[name] == "" {
 			return Launch{}, fmt.Errorf("%s is missing", name)
 		}

@@ -139,7 +139,10 @@ func (p *Plugin) Run(ctx context.Context, launch Launch, stdout lineWriter) erro
 		p.Stop()
 		return errors.Join(err, p.Wait())
 	}
-	defer context.AfterFunc(ctx, p.Stop)()
+	defer context.AfterFunc(ctx, func() {
+		Logger().Info("ending: it was told to")
+		p.Stop()
+	})()
 	return p.Wait()
 }
 

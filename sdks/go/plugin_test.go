@@ -1,14 +1,18 @@
 package temps_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -319,6 +323,47 @@ func TestACommandLineOfNoHostIsExplained(t *testing.T) {
 		if _, err := temps.ReadLaunch(args, none); err == nil {
 			t.Errorf("%v was taken", args)
 		}
+	}
+	given := []string{"--socket-path", "s", "--auth-secret=a", "--data-dir", "d"}
+	if _, err := temps.ReadLaunch(append(given, "--of-a-later-version", "1"), none); err == nil {
+		t.Error("an unknown argument was taken")
+	}
+	older := append(given, "--database-url", "postgres://nobody@localhost/none")
+	if launch, err := temps.ReadLaunch(older, none); err != nil || launch.SocketPath != "s" || launch.DatabaseURL != "" {
+		t.Errorf("what older hosts give was not passed over: %v", err)
+	}
+}
+
+func TestAPluginEndsInOrderWhenItsHostHasDied(t *testing.T) {
+	home := t.TempDir()
+	socket := home + "/p.sock"
+	// The shell is the host: it is the plugin's parent, and knows no way to end it.
+	host := exec.Command("sh", "-c", `"$@" & wait`, "host", build(t, "minimal-go", "0.1.0"),
+		"--socket-path", socket, "--auth-secret", "s", "--data-dir", home)
+	stdout, err := host.StdoutPipe()
+	must(t, err)
+	log, err := host.StderrPipe()
+	must(t, err)
+	// A group of its own, so that a plugin that lives on can be ended.
+	host.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	must(t, host.Start())
+	t.Cleanup(func() { _ = syscall.Kill(-host.Process.Pid, syscall.SIGKILL) })
+	lines := bufio.NewReader(stdout)
+	for range 2 {
+		_, err := lines.ReadString('\n')
+		must(t, err)
+	}
+	must(t, host.Process.Kill())
+	// Both pipes end when the last process that holds them, the plugin, has ended.
+	must(t, log.(*os.File).SetReadDeadline(time.Now().Add(patience)))
+	said, err := io.ReadAll(log)
+	must(t, err)
+	_ = host.Wait()
+	if !strings.Contains(string(said), "the host has died") {
+		t.Errorf("the plugin's log: %s", said)
+	}
+	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,6 +28,7 @@ const (
 type realHost struct {
 	t                       *testing.T
 	temps, home, url, token string
+	daemon                  *exec.Cmd
 }
 
 // startRealHost starts the daemon that the checkout has built, or the one that TEMPS_BIN names.
@@ -52,6 +54,7 @@ func startRealHost(t *testing.T) *realHost {
 	stdout, err := daemon.StdoutPipe()
 	must(t, err)
 	must(t, daemon.Start())
+	h.daemon = daemon
 	t.Cleanup(func() {
 		_ = daemon.Process.Signal(syscall.SIGTERM)
 		_ = daemon.Wait()
@@ -158,6 +161,32 @@ func (h *realHost) passesTheKit(plugin string) {
 	}
 }
 
+// logs is what the daemon has of a plugin's log.
+func (h *realHost) logs(plugin string) string {
+	h.t.Helper()
+	_, logs := h.get("/api/plugins/" + plugin + "/logs")
+	return logs
+}
+
+// isInItsSandbox looks at what was read back of the running plugin: no layer is wanted, possible, and not there.
+func (h *realHost) isInItsSandbox(plugin string) {
+	h.t.Helper()
+	var explained struct {
+		Layers []struct{ Layer, State string }
+	}
+	must(h.t, json.Unmarshal([]byte(h.run("plugin", "explain", plugin)), &explained))
+	isHeld := false
+	for _, layer := range explained.Layers {
+		isHeld = isHeld || layer.Layer == "privileges" && layer.State == "in_force"
+		if layer.State == "not_in_force" {
+			h.t.Errorf("the layer %s is not in force", layer.Layer)
+		}
+	}
+	if !isHeld {
+		h.t.Errorf("%s is not in its sandbox: %v", plugin, explained.Layers)
+	}
+}
+
 // build makes one static file of an example.
 func build(t *testing.T, example, version string) string {
 	t.Helper()
@@ -171,50 +200,71 @@ func build(t *testing.T, example, version string) string {
 	return output
 }
 
+// TestOneLifeOfTheMinimalExampleAgainstTheRealHost goes step by step as in sdks/README.md.
 func TestOneLifeOfTheMinimalExampleAgainstTheRealHost(t *testing.T) {
 	host := startRealHost(t)
-	built := build(t, "minimal-go", "0.1.0")
-	host.passesTheKit(built)
-	host.drop(built, "minimal-go")
-	first := host.untilRunning("minimal-go", "0.1.0", 0)
-	says := func(words string) func() bool {
-		return func() bool {
-			_, body := host.get("/api/x/minimal-go/last")
-			return strings.Contains(body, words)
-		}
+	answers := func(text string) {
+		t.Helper()
+		wanted := fmt.Sprintf(`{"text":%q,"url":"https://shop.example.com"}`, text)
+		host.until(text, func() bool {
+			status, body := host.get("/api/x/minimal-go/last")
+			return status == http.StatusOK && strings.TrimSpace(body) == wanted
+		})
 	}
 
-	// An event comes in, the platform is asked, and its own route answers from its storage.
-	host.run("deployment", "report", "--project", "shop", "--state", "succeeded", "--site", "https://shop.example.com")
-	host.until("the deployment is remembered", says("last deployed: shop"))
+	// Step: It passes the conformance kit.
+	built := build(t, "minimal-go", "0.1.0")
+	host.passesTheKit(built)
 
-	// The operator changes its settings.
-	host.run("plugin", "config", "set", "minimal-go", "greeting=newest")
-	host.until("the greeting has changed", says("newest: shop"))
-	host.until("the hook has run", func() bool {
-		_, logs := host.get("/api/plugins/minimal-go/logs")
-		return strings.Contains(logs, "the greeting is now newest")
+	// Step: It is dropped into the plugins directory, and runs in its sandbox.
+	host.drop(built, "minimal-go")
+	first := host.untilRunning("minimal-go", "0.1.0", 0)
+	host.isInItsSandbox("minimal-go")
+
+	// Step: An event comes in, the platform is asked, and its own route answers from its storage.
+	host.run("deployment", "report", "--project", "shop", "--state", "succeeded", "--site", "https://shop.example.com")
+	answers("last deployed: shop")
+	host.until("the event is confirmed", func() bool {
+		settled := host.run("delivery", "list", "--plugin", "minimal-go", "--state", "settled")
+		return strings.Contains(settled, `"event_id"`)
 	})
 
-	// It is killed, comes back, and still knows.
+	// Step: The operator changes its settings, and it is told.
+	host.run("plugin", "config", "set", "minimal-go", "greeting=newest")
+	answers("newest: shop")
+	host.until("the hook has run", func() bool { return strings.Contains(host.logs("minimal-go"), "the greeting is now newest") })
+
+	// Step: It is killed, comes back, and still knows.
 	must(t, syscall.Kill(first, syscall.SIGKILL))
 	second := host.untilRunning("minimal-go", "0.1.0", first)
-	host.until("it still knows", says("newest: shop"))
+	answers("newest: shop")
 
-	// It is updated.
+	// Step: It is updated, and still knows.
 	host.drop(build(t, "minimal-go", "0.2.0"), "minimal-go")
-	host.untilRunning("minimal-go", "0.2.0", second)
-	host.until("it answers after the update", says("newest: shop"))
+	third := host.untilRunning("minimal-go", "0.2.0", second)
+	answers("newest: shop")
 
-	// It is stopped, in order.
+	// Step: It is stopped in order, and answers no more.
 	host.run("plugin", "stop", "minimal-go")
 	host.until("it has stopped", func() bool {
 		_, body := host.get("/api/plugins/minimal-go")
 		return strings.Contains(body, `"state":"stopped"`)
 	})
+	if logs := host.logs("minimal-go"); !strings.Contains(logs, "ending: it was told to") {
+		t.Errorf("it did not end in order: %s", logs)
+	}
 	if status, _ := host.get("/api/x/minimal-go/last"); status != http.StatusServiceUnavailable {
 		t.Errorf("a stopped plugin answered %d", status)
 	}
+
+	// Step: It is started again, its host is killed, and nothing of it is left.
+	host.run("plugin", "start", "minimal-go")
+	pid := host.untilRunning("minimal-go", "0.2.0", third)
+	must(t, host.daemon.Process.Kill())
+	host.until("it has ended with its host", func() bool {
+		_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+		return errors.Is(err, os.ErrNotExist)
+	})
 }
 
 func must(t *testing.T, err error) {

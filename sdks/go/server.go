@@ -176,7 +176,7 @@ func (p *Plugin) watchParent() {
 			return
 		case <-ticker.C:
 			if os.Getppid() != parent {
-				Logger().Warn("the host has died")
+				Logger().Warn("ending: the host has died")
 				p.Stop()
 				return
 			}

@@ -10,6 +10,9 @@ use temps_protocol::Feature;
 
 use crate::auth::Secret;
 
+/// What older hosts give to every plugin: the platform's own database, which no plugin needs.
+const OLDER_HOSTS: &str = "--database-url";
+
 /// How the host started this plugin.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
@@ -41,6 +44,8 @@ pub(crate) enum UsageError {
          --data-dir DIRECTORY"
     )]
     Missing(&'static str),
+    #[error("unknown argument {0}: a host gives --socket-path, --auth-secret and --data-dir")]
+    Unknown(String),
     #[error("{0} needs a value after it")]
     NoValue(String),
     #[error("the value of --auth-secret must be text, 1 byte at least")]
@@ -48,12 +53,13 @@ pub(crate) enum UsageError {
 }
 
 impl Launch {
-    /// Reads the arguments after the program's name. Unknown ones (`--database-url` of some hosts) are passed over.
+    /// Reads the arguments after the program's name. Unknown ones are refused, so that a mistake is seen at once; the one that
+    /// older hosts give to every plugin is passed over.
     pub(crate) fn parse(
         arguments: impl IntoIterator<Item = OsString>,
         environment: Environment,
     ) -> Result<Self, UsageError> {
-        let (mut socket_path, mut secret, mut data_dir) = (None, None, None);
+        let (mut socket_path, mut secret, mut data_dir, mut passed_over) = (None, None, None, None);
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let text = argument.to_string_lossy().into_owned();
@@ -65,7 +71,8 @@ impl Launch {
                 "--socket-path" => &mut socket_path,
                 "--auth-secret" => &mut secret,
                 "--data-dir" => &mut data_dir,
-                _ => continue,
+                OLDER_HOSTS => &mut passed_over,
+                _ => return Err(UsageError::Unknown(flag)),
             };
             let value = inline.or_else(|| arguments.next()).ok_or(UsageError::NoValue(flag))?;
             *slot = Some(value);
@@ -112,11 +119,22 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_other_hosts_are_passed_over_wherever_they_stand() {
-        let line = "--verbose --database-url postgres://u:p@h/d --socket-path=/s --auth-secret a=b --new x --data-dir /d";
-        let launch = parse(line).unwrap();
-        assert_eq!(launch.socket_path, PathBuf::from("/s"));
-        assert!(launch.secret.matches("a=b"));
+    fn what_older_hosts_give_is_passed_over_wherever_it_stands() {
+        for database in ["--database-url postgres://u:p@h/d", "--database-url=postgres://u:p@h/d"] {
+            let launch =
+                parse(&format!("{database} --socket-path=/s --auth-secret a=b --data-dir /d")).unwrap();
+            assert_eq!(launch.socket_path, PathBuf::from("/s"));
+            assert!(launch.secret.matches("a=b"));
+            assert_eq!(launch.environment.database_url, None);
+        }
+    }
+
+    #[test]
+    fn unknown_arguments_are_refused() {
+        for unknown in ["--verbose", "--new=x", "word"] {
+            let line = format!("--socket-path /s --auth-secret a --data-dir /d {unknown}");
+            assert!(parse(&line).unwrap_err().to_string().starts_with("unknown argument"), "{unknown}");
+        }
     }
 
     #[test]

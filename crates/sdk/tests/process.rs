@@ -33,7 +33,7 @@ async fn stray_prints_reach_the_log_and_never_standard_output() {
 }
 
 #[tokio::test]
-async fn the_environment_and_unknown_arguments_of_other_hosts_do_no_harm() {
+async fn the_environment_of_other_hosts_and_the_argument_of_older_ones_do_no_harm() {
     let builder = PluginProcess::builder(unquiet())
         .argument("--database-url")
         .argument("postgres://nobody@localhost/none")
@@ -269,6 +269,9 @@ fn started_by_hand_it_says_what_it_is() {
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
     assert!(String::from_utf8_lossy(&output.stderr).contains("temps plugin list"));
+    let output = Command::new(unquiet()).arg("--of-a-later-version").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("unknown argument --of-a-later-version"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! It knows `temps` as a program only, never as a crate. Everything here panics with what was seen when something
 //! fails, because only tests use it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -208,6 +208,25 @@ impl Daemon {
         let ended = self.run(&[&["--json"], arguments].concat());
         assert_eq!(ended.code, 0, "{arguments:?}: {ended:?}");
         ended.json()
+    }
+
+    /// What it answers to `GET path` of the admin: the status, and the body where that is JSON.
+    #[must_use]
+    pub fn get_as_admin(&self, path: &str) -> (u16, Value) {
+        let address = self.url.trim_start_matches("http://").trim_end_matches('/');
+        let token =
+            std::fs::read_to_string(state(self.home.path(), "admin-token")).expect("there is a token");
+        let mut stream = std::net::TcpStream::connect(address).expect("the daemon listens");
+        let token = token.trim();
+        // Version 1.0, so that the answer is one piece.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n")
+            .expect("the daemon reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the daemon answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        let status =
+            head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
     /// Waits until a plugin is in a state, and returns what the daemon says of it then.

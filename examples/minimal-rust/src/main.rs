@@ -1,38 +1,56 @@
-//! A plugin to start from: one route, one event, one question to the platform, and a test of all three.
+//! A plugin to start from: a route, an event, a question to the platform, a setting, and something that is kept; and a test of
+//! them.
 //!
 //! Build it, and put `target/debug/minimal-rust` into the plugins directory of a host.
 
-use std::sync::Mutex;
-
 use temps_plugin_sdk::prelude::*;
 
-#[derive(Default)]
-struct Minimal {
-    last: std::sync::Arc<Mutex<String>>,
-}
+struct Minimal;
 
 impl ExternalPlugin for Minimal {
     fn manifest(&self) -> PluginManifest {
-        PluginManifest::builder("minimal-rust", "0.1.0").event("deployment.succeeded").build()
+        PluginManifest::builder("minimal-rust", env!("CARGO_PKG_VERSION"))
+            .event("deployment.succeeded")
+            .config(json!({
+                "type": "object",
+                "properties": {"greeting": {"type": "string", "default": "last deployed"}},
+            }))
+            .build()
     }
 
     fn router(&self, ctx: PluginContext) -> axum::Router {
-        let last = self.last.clone();
-        let answer =
-            async move || last.lock().map(|name| format!("last deployed: {name}\n")).unwrap_or_default();
-        axum::Router::new().route("/last", get(answer)).with_state(ctx)
+        axum::Router::new().route("/last", get(last)).with_state(ctx)
     }
 
     async fn handle_event(&self, ctx: &PluginContext, event: PluginEvent) -> Result<(), BoxError> {
-        let id = event.project_id.ok_or("the event concerns no project")?;
+        let Some(id) = event.project_id else { return Ok(()) }; // It concerns no project.
         let project = ctx.platform().get_project(id).await?;
+        ctx.kv().put("last", &json!({"name": project.name, "url": event.data["url"]})).await?;
         tracing::info!(project.name, "deployed");
-        *self.last.lock().map_err(|e| e.to_string())? = project.name;
         Ok(())
+    }
+
+    async fn on_config(&self, ctx: &PluginContext) {
+        tracing::info!("the greeting is now {}", greeting(ctx));
     }
 }
 
-temps_plugin_sdk::main!(Minimal::default());
+async fn last(
+    State(ctx): State<PluginContext>,
+) -> Result<Json<serde_json::Value>, (axum::http::StatusCode, String)> {
+    let kept = ctx.kv().get::<serde_json::Value>("last").await;
+    let kept = kept.map_err(|error| (axum::http::StatusCode::BAD_GATEWAY, error.to_string()))?;
+    let last = kept.map_or_else(|| json!({"name": "nothing"}), |entry| entry.value);
+    let text = format!("{}: {}", greeting(&ctx), last["name"].as_str().unwrap_or_default());
+    Ok(Json(json!({"text": text, "url": last["url"]})))
+}
+
+fn greeting(ctx: &PluginContext) -> String {
+    let settings: serde_json::Value = ctx.config().unwrap_or_default();
+    settings["greeting"].as_str().unwrap_or("last deployed").to_owned()
+}
+
+temps_plugin_sdk::main!(Minimal);
 
 #[cfg(test)]
 mod tests {
@@ -41,9 +59,10 @@ mod tests {
 
     #[tokio::test]
     async fn it_remembers_the_project_that_was_deployed_last() {
-        let host = TestHost::start(Minimal::default()).await.unwrap();
+        let host = TestHost::builder(Minimal).config(json!({"greeting": "last"})).start().await.unwrap();
         host.platform().knows_project(42, "my-app");
         host.deliver(TestHost::event("deployment.succeeded").project(42)).await.unwrap();
-        assert_eq!(host.http().get("/last").await.unwrap().text(), "last deployed: my-app\n");
+        let answer: serde_json::Value = host.http().get("/last").await.unwrap().json().unwrap();
+        assert_eq!(answer["text"], "last: my-app");
     }
 }

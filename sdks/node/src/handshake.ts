@@ -8,6 +8,12 @@ import { writeLine } from "./stdout.js";
 /** Longest ready line in bytes, newline included. */
 export const MAX_READY_BYTES = 1024 * 1024;
 
+/** What a host gives. */
+const ARGUMENTS = ["--socket-path", "--auth-secret", "--data-dir"];
+
+/** What older hosts give to every plugin: the platform's own database, which no plugin needs. It is passed over. */
+const OLDER_HOSTS = "--database-url";
+
 /** Longest path of a socket, in bytes. */
 const MAX_SOCKET_PATH = 107;
 
@@ -57,7 +63,7 @@ export function readLaunch(
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     const equals = word.indexOf("=");
     const name = equals < 0 ? word : word.slice(0, equals);
-    if (!["--socket-path", "--auth-secret", "--data-dir"].includes(name)) throw new UsageError(`unknown argument ${name}`);
+    if (name !== OLDER_HOSTS && !ARGUMENTS.includes(name)) throw new UsageError(`unknown argument ${name}`);
     const value = equals < 0 ? rest.shift() : word.slice(equals + 1);
     if (!value) throw new UsageError(`${name} needs a value`);
     given.set(name, value);

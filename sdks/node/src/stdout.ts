@@ -6,6 +6,7 @@
  * with `stdio: ["ignore", "pipe", "inherit"]`.
  */
 
+import { Console } from "node:console";
 import { writeSync } from "node:fs";
 
 const STDOUT = 1;
@@ -20,6 +21,17 @@ export function guardStdout(): void {
   if (guarded) return;
   guarded = true;
   process.stdout.write = process.stderr.write.bind(process.stderr) as typeof process.stdout.write;
+  if (process.versions["bun"] !== undefined) guardConsole();
+}
+
+/** Bun's `console` writes past `process.stdout`, so each of its functions is replaced by that of one for standard error. */
+function guardConsole(): void {
+  const own = console as unknown as Record<string, unknown>;
+  const other = new Console({ stdout: process.stderr, stderr: process.stderr }) as unknown as Record<string, unknown>;
+  for (const [name, value] of Object.entries(other)) {
+    if (typeof value === "function" && typeof own[name] === "function") own[name] = value.bind(other);
+  }
+  own["write"] = (...pieces: Array<string | Uint8Array>) => pieces.forEach((piece) => process.stderr.write(piece));
 }
 
 /** Writes one of the two lines, whole, before it returns. */

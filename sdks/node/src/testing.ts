@@ -8,7 +8,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { request as httpRequest } from "node:http";
+import { Agent, request as httpRequest } from "node:http";
 import { createInterface } from "node:readline";
 import { WebSocket } from "ws";
 import { ChannelError } from "./channel.js";
@@ -229,13 +229,20 @@ export class TestHost {
     }
     const isRaw = body === undefined || typeof body === "string" || body instanceof Uint8Array;
     if (!isRaw) headers["content-type"] ??= "application/json";
-    const asked = httpRequest({ socketPath: this.socketPath, method, path, headers, agent: false });
-    asked.end(isRaw ? body : JSON.stringify(body));
-    const [response] = (await once(asked, "response")) as [import("node:http").IncomingMessage];
-    const pieces: Buffer[] = [];
-    for await (const piece of response) pieces.push(piece as Buffer);
-    const text = Buffer.concat(pieces).toString("utf8");
-    return { status: response.statusCode ?? 0, headers: response.headers, text, json: () => JSON.parse(text) };
+    // Kept open until the answer is there: Node writes an empty piece after a long body, which ends the request with EPIPE
+    // where the plugin has answered and closed by then.
+    const agent = new Agent({ keepAlive: true });
+    try {
+      const asked = httpRequest({ socketPath: this.socketPath, method, path, headers, agent });
+      asked.end(isRaw ? body : JSON.stringify(body));
+      const [response] = (await once(asked, "response")) as [import("node:http").IncomingMessage];
+      const pieces: Buffer[] = [];
+      for await (const piece of response) pieces.push(piece as Buffer);
+      const text = Buffer.concat(pieces).toString("utf8");
+      return { status: response.statusCode ?? 0, headers: response.headers, text, json: () => JSON.parse(text) };
+    } finally {
+      agent.destroy();
+    }
   }
 
   /** {@link request} for GET. */

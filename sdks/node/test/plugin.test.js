@@ -4,7 +4,10 @@ import { Agent } from "node:http";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { describe, test } from "node:test";
 import { bundled } from "./real-host.js";
-import { CONFIG, PLUGINS, PlayedHost, SECRET, event } from "./support.js";
+import { CONFIG, PLUGINS, PlayedHost, SECRET, event, runtime } from "./support.js";
+
+/** What a host gives; paths are below the directory that a plugin is started in. */
+const ARGUMENTS = ["--socket-path", "p.sock", "--auth-secret", SECRET, "--data-dir", "."];
 
 const PROJECT = { id: 42, name: "shop", slug: "shop", created_at: "2026-06-06T12:00:00Z", updated_at: "2026-06-06T12:00:00Z" };
 
@@ -66,6 +69,16 @@ describe("the start", () => {
     assert.equal(await host.ended(), 2);
     assert.match(host.log, /--socket-path is missing[^]*a host starts it/);
   }, { args: [] });
+
+  scene("refuses arguments that it does not know", "everything.js", async (host) => {
+    assert.equal(await host.ended(), 2);
+    assert.match(host.log, /unknown argument --of-a-later-version/);
+  }, { args: [...ARGUMENTS, "--of-a-later-version", "1"] });
+
+  scene("passes over what older hosts give", "plain.cjs", async (host) => {
+    const [, ready] = await host.handshake();
+    assert.equal(ready.ready, true);
+  }, { args: [...ARGUMENTS, "--database-url", "postgres://nobody@localhost/none"] });
 
   scene("fails with exit status 1 when the socket cannot be bound", "plain.cjs", async (host) => {
     assert.notEqual(await host.ended(), 0);
@@ -340,7 +353,7 @@ describe("the end", () => {
   test("it ends by itself when its host is gone", async () => {
     // The shell is the host; it dies, and the plugin's parent is another process then.
     const script = '"$0" "$1" --socket-path "$PWD/p.sock" --auth-secret x --data-dir "$PWD" & wait';
-    const args = ["-c", script, process.execPath, `${PLUGINS}plain.cjs`];
+    const args = ["-c", script, runtime(), `${PLUGINS}plain.cjs`];
     const host = await PlayedHost.start(undefined, { command: "/bin/sh", args });
     try {
       await host.handshake();
@@ -359,7 +372,7 @@ describe("one file", () => {
   for (const framework of ["express", "fastify"]) {
     test(`a plugin with ${framework} is one file that runs alone`, async () => {
       const built = mkdtempSync("/tmp/temps-node-built-");
-      const program = bundled(`${PLUGINS}${framework}.js`, `${built}/plugin-${framework}`);
+      const program = bundled(`${PLUGINS}${framework}.js`, `${built}/plugin-${framework}`, runtime());
       const host = await PlayedHost.start(undefined, { command: program });
       try {
         await host.handshake();

@@ -1,7 +1,7 @@
 // The real daemon for one test, in a home of its own, known as a program only.
 import { execFile, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -18,17 +18,19 @@ export const MISSING = existsSync(TEMPS) ? undefined : "`temps` is not built; ru
 const PATIENCE = 60_000;
 const LOOK_INTERVAL = 50;
 
-/** One executable file of a source and this SDK. */
-export function bundled(source, output) {
-  execFileSync(process.execPath, [`${CHECKOUT}sdks/node/scripts/bundle.js`, source, output], { stdio: "inherit" });
+/** One executable file of a source and this SDK, for Node or whatever else `runtime` names. */
+export function bundled(source, output, runtime = "node") {
+  execFileSync(process.execPath, [`${CHECKOUT}sdks/node/scripts/bundle.js`, source, output, runtime], { stdio: "inherit" });
   return output;
 }
 
 export class RealHost {
-  static async start() {
+  /** `settings` is the text of a settings file. */
+  static async start(settings = "") {
     // In /tmp by name, because a socket's path has at most 107 bytes.
     const home = mkdtempSync("/tmp/temps-node-");
     mkdirSync(`${home}/plugins`);
+    writeFileSync(`${home}/temps.toml`, settings);
     const env = { PATH: "/usr/local/bin:/usr/bin:/bin", HOME: home, TEMPS_HOME: home };
     const args = ["--json", "serve", "--log-format", "json", "--listen", "127.0.0.1:0"];
     const log = openSync(`${home}/daemon.log`, "w");
@@ -50,7 +52,7 @@ export class RealHost {
 
   async end() {
     this.child.kill("SIGTERM");
-    if (this.child.exitCode === null) await once(this.child, "exit");
+    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, "exit");
     rmSync(this.home, { recursive: true, force: true });
   }
 
@@ -96,6 +98,14 @@ export class RealHost {
   /** What the daemon says of a plugin; empty while it does not know it. */
   async info(plugin) {
     return (await this.request(`/api/plugins/${plugin}`)).json ?? {};
+  }
+
+  /** What was read back of the running plugin shows no layer that is wanted, possible, and not there. */
+  async isInItsSandbox(plugin) {
+    const { layers } = await this.temps("plugin", "explain", plugin);
+    const missing = layers.filter(({ state }) => state === "not_in_force");
+    const isHeld = layers.some(({ layer, state }) => layer === "privileges" && state === "in_force");
+    if (missing.length > 0 || !isHeld) throw new Error(`${plugin} is not in its sandbox: ${JSON.stringify(layers)}`);
   }
 
   /** Waits until a plugin runs (in this version, as another process). */

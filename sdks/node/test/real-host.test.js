@@ -1,21 +1,23 @@
-// Plugins of this SDK against the real host: one life with everything in it, and an event that fails first.
+// Plugins of this SDK against the real host: one life with everything in it, in each form, and an event that fails first.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { appendFileSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { constants, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { CHECKOUT, MISSING, RealHost, bundled } from "./real-host.js";
+import { BUN, NO_BUN, skipLoudly } from "./support.js";
 
 let built;
 before(() => {
   built = mkdtempSync("/tmp/temps-node-built-");
-  if (MISSING && process.env.TEMPS_TEST_SKIPS) appendFileSync(process.env.TEMPS_TEST_SKIPS, `sdks/node real host: ${MISSING}\n`);
+  if (MISSING) skipLoudly("sdks/node real host", MISSING);
+  else if (NO_BUN) skipLoudly("sdks/node real host on Bun", NO_BUN);
 });
 after(() => rmSync(built, { recursive: true, force: true }));
 
 /** Starts a daemon, runs `body`, and ends it whatever happens. */
-function scene(name, body) {
-  test(name, { skip: MISSING }, async () => {
-    const host = await RealHost.start();
+function scene(name, body, { skip = MISSING, settings = () => "" } = {}) {
+  test(name, { skip }, async () => {
+    const host = await RealHost.start(settings());
     try {
       await body(host);
     } catch (error) {
@@ -27,42 +29,94 @@ function scene(name, body) {
   });
 }
 
-scene("one life of the minimal example as one file", async (host) => {
-  const source = `${CHECKOUT}examples/minimal-node/plugin.js`;
-  await host.passesTheKit(bundled(source, `${built}/minimal-node`));
-  host.drop(`${built}/minimal-node`, "minimal-node");
+const MINIMAL = `${CHECKOUT}examples/minimal-node/plugin.js`;
+
+/** One life of the minimal example, step by step as in `sdks/README.md`. `make` makes an executable of a source. */
+async function life(host, make) {
+  // Step: It passes the conformance kit.
+  const program = make(MINIMAL, `${built}/minimal-node`);
+  await host.passesTheKit(program.forKit ?? program.file);
+
+  // Step: It is dropped into the plugins directory, and runs in its sandbox.
+  host.drop(program.file, "minimal-node");
   const first = await host.untilRunning("minimal-node");
   assert.equal(first.version, "0.1.0");
+  await host.isInItsSandbox("minimal-node");
 
-  // An event comes in, the platform is asked, and its own route answers from its storage.
+  // Step: An event comes in, the platform is asked, and its own route answers from its storage.
   const last = async () => (await host.request("/api/x/minimal-node/last")).json;
   const site = "https://shop.example.com";
   await host.temps("deployment", "report", "--project", "shop", "--state", "succeeded", "--site", site);
   await host.until("the deployment is remembered", async () => (await last())?.text === "last deployed: shop");
   assert.equal((await last()).url, site);
+  const settled = ["delivery", "list", "--plugin", "minimal-node", "--state", "settled"];
+  await host.until("the event is confirmed", async () => (await host.temps(...settled)).items.length > 0);
 
-  // The operator changes its settings.
+  // Step: The operator changes its settings, and it is told.
   await host.temps("plugin", "config", "set", "minimal-node", "greeting=newest");
   await host.until("the greeting has changed", async () => (await last())?.text === "newest: shop");
   const logs = async () => (await host.request("/api/plugins/minimal-node/logs")).text;
   await host.until("the hook has run", async () => (await logs()).includes("the greeting is now newest"));
 
-  // It is killed, comes back, and still knows.
+  // Step: It is killed, comes back, and still knows.
   process.kill(first.pid, "SIGKILL");
   const second = await host.untilRunning("minimal-node", { notPid: first.pid });
   await host.until("it still knows", async () => (await last())?.text === "newest: shop");
 
-  // It is updated.
-  writeFileSync(`${built}/newer.js`, readFileSync(source, "utf8").replace('version: "0.1.0"', 'version: "0.2.0"'));
-  host.drop(bundled(`${built}/newer.js`, `${built}/newer`), "minimal-node");
+  // Step: It is updated, and still knows.
+  writeFileSync(`${built}/newer.js`, readFileSync(MINIMAL, "utf8").replace('version: "0.1.0"', 'version: "0.2.0"'));
+  host.drop(make(`${built}/newer.js`, `${built}/newer`).file, "minimal-node");
   await host.untilRunning("minimal-node", { version: "0.2.0", notPid: second.pid });
   await host.until("it answers after the update", async () => (await last())?.text === "newest: shop");
 
-  // It is stopped, in order.
+  // Step: It is stopped in order, and answers no more.
   await host.temps("plugin", "stop", "minimal-node");
   await host.until("it has stopped", async () => (await host.info("minimal-node")).state === "stopped");
+  assert.match(await logs(), /ending: SIGTERM/);
   assert.equal((await host.request("/api/x/minimal-node/last")).status, 503);
-});
+
+  // Step: It is started again, its host is killed, and nothing of it is left.
+  await host.temps("plugin", "start", "minimal-node");
+  const { pid } = await host.untilRunning("minimal-node", { notPid: second.pid });
+  host.child.kill("SIGKILL");
+  await host.until("it has ended with its host", () => !existsSync(`/proc/${pid}`));
+}
+
+scene("one life of the minimal example as one file", (host) =>
+  life(host, (source, output) => ({ file: bundled(source, output) })),
+);
+
+/** A directory with Bun in its `bin`, as its installer makes one. */
+function bunHome() {
+  const bin = `${built}/bun/bin`;
+  if (!existsSync(bin)) {
+    mkdirSync(bin, { recursive: true });
+    copyFileSync(BUN, `${bin}/bun`, constants.COPYFILE_FICLONE);
+  }
+  return `${built}/bun`;
+}
+
+scene(
+  "one life of the minimal example as one file on Bun",
+  (host) =>
+    life(host, (source, output) => ({
+      file: bundled(source, output, "bun"),
+      // The kit looks for interpreters where a host does that was told of no further places.
+      forKit: bundled(source, `${output}-for-kit`, `${bunHome()}/bin/bun`),
+    })),
+  { skip: MISSING ?? NO_BUN, settings: () => `[sandbox]\nread_only_paths = ["${bunHome()}"]\n` },
+);
+
+scene(
+  "one life of the minimal example as a single executable, made by Bun",
+  (host) =>
+    life(host, (source, output) => {
+      const bundle = bundled(source, `${output}.cjs`);
+      execFileSync(BUN, ["build", "--compile", bundle, "--outfile", output], { stdio: ["ignore", "ignore", "inherit"] });
+      return { file: output };
+    }),
+  { skip: MISSING ?? NO_BUN },
+);
 
 scene("an event that a handler fails on comes again, to a plugin that is a directory with its packages", async (host) => {
   const moody = `${built}/moody`;

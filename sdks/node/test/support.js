@@ -1,18 +1,31 @@
 // What the tests share: a host played by hand. It starts a plugin as a process and speaks the protocol's other side over
 // bare sockets, with no code of the package.
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
-import { request as httpRequest } from "node:http";
+import { Agent, request as httpRequest } from "node:http";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 export const SECRET = "s3cret-of-this-start";
 export const PLUGINS = fileURLToPath(new URL("plugins/", import.meta.url));
 
+/** Bun, as its package brings it, and why it cannot be started here; undefined when it can. */
+export const BUN = fileURLToPath(new URL("../node_modules/bun/bin/bun.exe", import.meta.url));
+export const NO_BUN = spawnSync(BUN, ["--version"]).status === 0 ? undefined : "Bun is not installed; run `scripts/setup.sh test` with a network";
+
+/** What runs plugins: Node, unless a test file wishes for something else. */
+export const runtime = () => process.env.TEMPS_TEST_RUNTIME ?? process.execPath;
+
+/** Notes that something cannot run here, where `make test` shows it, and returns the reason. */
+export function skipLoudly(what, reason) {
+  if (process.env.TEMPS_TEST_SKIPS) appendFileSync(process.env.TEMPS_TEST_SKIPS, `${what}: ${reason}\n`);
+  return reason;
+}
+
 export class PlayedHost {
-  static async start(program, { features = "ack,reconnect,config,kv", args, command = process.execPath, env = {} } = {}) {
+  static async start(program, { features = "ack,reconnect,config,kv", args, command = runtime(), env = {} } = {}) {
     // In /tmp by name, because a socket's path has at most 107 bytes.
     const home = mkdtempSync("/tmp/temps-node-");
     const given = ["--socket-path", `${home}/p.sock`, "--auth-secret", SECRET, "--data-dir", home];
@@ -45,19 +58,27 @@ export class PlayedHost {
     return [await this.line(), await this.line()];
   }
 
-  /** One request on a connection of its own. */
+  /**
+   * One request on a connection of its own.
+   *
+   * The connection is kept open until the answer is there: Node writes an empty piece after a long body, and where the
+   * plugin has answered and closed by then, that ends the request with EPIPE, whatever of the answer is still unread.
+   */
   async request(method, path, { body, headers = {}, secret = SECRET, agent } = {}) {
     const fields = { ...(secret ? { authorization: `Bearer ${secret}` } : {}), ...headers };
-    const asked = httpRequest({ socketPath: this.socketPath, method, path, headers: fields, agent: agent ?? false });
-    asked.end(body);
-    const [response] = await once(asked, "response");
-    // An answer counts, also where the connection ends before all of the request was sent.
-    asked.on("error", () => undefined);
-    const pieces = [];
-    for await (const piece of response) pieces.push(piece);
-    const text = Buffer.concat(pieces).toString();
-    const isJson = /json/.test(response.headers["content-type"] ?? "");
-    return { status: response.statusCode, headers: response.headers, text, json: isJson && text ? JSON.parse(text) : undefined };
+    const own = agent ?? new Agent({ keepAlive: true });
+    try {
+      const asked = httpRequest({ socketPath: this.socketPath, method, path, headers: fields, agent: own });
+      asked.end(body);
+      const [response] = await once(asked, "response");
+      const pieces = [];
+      for await (const piece of response) pieces.push(piece);
+      const text = Buffer.concat(pieces).toString();
+      const isJson = /json/.test(response.headers["content-type"] ?? "");
+      return { status: response.statusCode, headers: response.headers, text, json: isJson && text ? JSON.parse(text) : undefined };
+    } finally {
+      if (own !== agent) own.destroy();
+    }
   }
 
   /** Sends bytes as they are, and returns all that comes back until the plugin closes. */

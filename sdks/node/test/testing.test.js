@@ -58,14 +58,14 @@ test("a program that does not start says why", async () => {
 
 test("a question that is not answered ends when its time is over, and leaves nothing behind", async () => {
   const plugin = new Plugin({ name: "asks", version: "1.0.0" });
-  plugin.get("/ask", async (ctx) => {
-    const asked = ctx.platform.withTimeout(30).listProjects();
+  plugin.get("/ask", async (ctx, request) => {
+    const asked = ctx.platform.withTimeout(Number(request.query.get("timeout") ?? 30_000)).listProjects();
     return asked.then(() => "answered", (error) => error.code);
   });
   const host = await TestHost.start(plugin);
   try {
     host.platform.answer("list_projects", () => NO_ANSWER);
-    assert.equal((await host.get("/ask")).text, "timeout");
+    assert.equal((await host.get("/ask?timeout=30")).text, "timeout");
     host.platform.answer("list_projects", () => [{ id: "not a number" }]);
     assert.equal((await host.get("/ask")).text, "internal");
     host.platform.answer("list_projects", () => []);

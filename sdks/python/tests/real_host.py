@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Iterable, Optional, TypeVar
 
-from support import PATIENCE, ROOT
+from support import PATIENCE, ROOT, skipped_loudly
 
 T = TypeVar("T")
 
@@ -31,6 +32,19 @@ def temps_program() -> Optional[Path]:
     """The built `temps`; ``None`` when there is none. The stage for Python runs after that which builds it."""
     program = Path(os.environ.get("TEMPS_BIN") or CHECKOUT / "target/debug/temps")
     return program if program.exists() else None
+
+
+def with_real_host(test: Callable[[Any, RealHost], None]) -> Callable[[Any], None]:
+    """Gives a test a running daemon of its own. Where `temps` is not built the test is skipped, loudly."""
+
+    @functools.wraps(test)
+    def with_host(self: Any) -> None:
+        if temps_program() is None:
+            return skipped_loudly(self, "`temps` is not built; run `cargo build -p temps-cli`, or set TEMPS_BIN")
+        with RealHost() as host:
+            test(self, host)
+
+    return with_host
 
 
 class RealHost:
@@ -116,6 +130,17 @@ class RealHost:
     def info(self, plugin: str) -> Any:
         """What the daemon says of a plugin; empty while it does not know it."""
         return self.request(f"/api/plugins/{plugin}")[1] or {}
+
+    def logs(self, plugin: str) -> str:
+        """What the daemon has of a plugin's log."""
+        return str(self.request(f"/api/plugins/{plugin}/logs")[1])
+
+    def is_in_its_sandbox(self, plugin: str) -> None:
+        """What was read back of the running plugin shows no layer that is wanted, possible, and not there."""
+        layers = self.temps("plugin", "explain", plugin)["layers"]
+        states = {layer["layer"]: layer["state"] for layer in layers}
+        if "not_in_force" in states.values() or states.get("privileges") != "in_force":
+            raise AssertionError(f"{plugin} is not in its sandbox: {layers}")
 
     def until_running(self, plugin: str, version: Optional[str] = None, not_pid: Optional[int] = None) -> Any:
         """Waits until a plugin runs (in this version, as another process), and returns what the daemon says of it."""

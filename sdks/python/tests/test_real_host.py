@@ -11,8 +11,10 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from real_host import CHECKOUT, EXAMPLES, RealHost, same_python_as_plugins_have, temps_program, with_packages, zipped
+from real_host import CHECKOUT, EXAMPLES, RealHost, same_python_as_plugins_have, with_packages, with_real_host, zipped
 from support import ROOT, skipped_loudly
+
+MINIMAL = EXAMPLES / "minimal-python/minimal.py"
 
 
 class RealHostTest(unittest.TestCase):
@@ -20,53 +22,72 @@ class RealHostTest(unittest.TestCase):
         self.built = Path(tempfile.mkdtemp(prefix="temps-py-", dir="/tmp"))
         self.addCleanup(shutil.rmtree, self.built, True)
 
-    def test_one_life_of_the_minimal_example_as_one_file(self) -> None:
-        if temps_program() is None:
-            return skipped_loudly(self, "`temps` is not built; run `cargo build -p temps-cli`, or set TEMPS_BIN")
-        source = EXAMPLES / "minimal-python/minimal.py"
-        with RealHost() as host:
-            built = zipped(source, "minimal:plugin.run", self.built)
-            host.passes_the_kit(built)
-            host.drop(built, "minimal-python")
-            first = host.until_running("minimal-python")
-            self.assertEqual((first["version"], "channel" in str(first)), ("0.1.0", True))
 
-            # An event comes in, the platform is asked, and its own route answers from its storage.
-            site = "https://shop.example.com"
-            host.temps("deployment", "report", "--project", "shop", "--state", "succeeded", "--site", site)
-            wanted = {"text": "last deployed: shop", "url": site}
-            last = "/api/x/minimal-python/last"
-            host.until("the deployment is remembered", lambda: host.request(last) == (200, wanted))
+class OneLife(RealHostTest):
+    """One life of the minimal example, step by step as in `sdks/README.md`."""
 
-            # The operator changes its settings.
-            host.temps("plugin", "config", "set", "minimal-python", "greeting=newest")
-            wanted["text"] = "newest: shop"
-            host.until("the greeting has changed", lambda: host.request(last) == (200, wanted))
-            told = "the greeting is now newest"
-            host.until("the hook has run", lambda: told in str(host.request("/api/plugins/minimal-python/logs")[1]))
+    @with_real_host
+    def test_one_life_of_the_minimal_example_as_one_file(self, host: RealHost) -> None:
+        # Step: It passes the conformance kit.
+        built = zipped(MINIMAL, "minimal:plugin.run", self.built)
+        host.passes_the_kit(built)
 
-            # It is killed, comes back, and still knows.
-            os.kill(first["pid"], signal.SIGKILL)
-            second = host.until_running("minimal-python", not_pid=first["pid"])
-            host.until("it still knows", lambda: host.request(last) == (200, wanted))
+        # Step: It is dropped into the plugins directory, and runs in its sandbox.
+        host.drop(built, "minimal-python")
+        first = host.until_running("minimal-python")
+        self.assertEqual(first["version"], "0.1.0")
+        host.is_in_its_sandbox("minimal-python")
 
-            # It is updated.
-            newer = self.built / "newer"
-            newer.mkdir()
-            text = source.read_text().replace('version="0.1.0"', 'version="0.2.0"')
-            (newer / "minimal.py").write_text(text)
-            host.drop(zipped(newer / "minimal.py", "minimal:plugin.run", newer), "minimal-python")
-            host.until_running("minimal-python", version="0.2.0", not_pid=second["pid"])
-            host.until("it answers after the update", lambda: host.request(last) == (200, wanted))
+        # Step: An event comes in, the platform is asked, and its own route answers from its storage.
+        site = "https://shop.example.com"
+        host.temps("deployment", "report", "--project", "shop", "--state", "succeeded", "--site", site)
+        self.answers(host, "last deployed: shop")
+        settled = ("delivery", "list", "--plugin", "minimal-python", "--state", "settled")
+        host.until("the event is confirmed", lambda: host.temps(*settled)["items"])
 
-            # It is stopped, in order.
-            host.temps("plugin", "stop", "minimal-python")
-            host.until("it has stopped", lambda: host.info("minimal-python").get("state") == "stopped")
-            self.assertEqual(host.request(last)[0], 503)
+        # Step: The operator changes its settings, and it is told.
+        host.temps("plugin", "config", "set", "minimal-python", "greeting=newest")
+        self.answers(host, "newest: shop")
+        host.until("the hook has run", lambda: "the greeting is now newest" in host.logs("minimal-python"))
 
-    def test_an_event_that_a_handler_fails_on_comes_again(self) -> None:
-        if temps_program() is None:
-            return skipped_loudly(self, "`temps` is not built; run `cargo build -p temps-cli`, or set TEMPS_BIN")
+        # Step: It is killed, comes back, and still knows.
+        os.kill(first["pid"], signal.SIGKILL)
+        second = host.until_running("minimal-python", not_pid=first["pid"])
+        self.answers(host, "newest: shop")
+
+        # Step: It is updated, and still knows.
+        host.drop(self.newer(), "minimal-python")
+        third = host.until_running("minimal-python", version="0.2.0", not_pid=second["pid"])
+        self.answers(host, "newest: shop")
+
+        # Step: It is stopped in order, and answers no more.
+        host.temps("plugin", "stop", "minimal-python")
+        host.until("it has stopped", lambda: host.info("minimal-python").get("state") == "stopped")
+        self.assertIn("ending: it was told to", host.logs("minimal-python"))
+        self.assertEqual(host.request("/api/x/minimal-python/last")[0], 503)
+
+        # Step: It is started again, its host is killed, and nothing of it is left.
+        host.temps("plugin", "start", "minimal-python")
+        pid = host.until_running("minimal-python", not_pid=third["pid"])["pid"]
+        host.process.kill()
+        host.until("it has ended with its host", lambda: not Path(f"/proc/{pid}").exists())
+
+    def answers(self, host: RealHost, text: str) -> None:
+        """Waits until the plugin's own route says this."""
+        wanted = {"text": text, "url": "https://shop.example.com"}
+        host.until(text, lambda: host.request("/api/x/minimal-python/last") == (200, wanted))
+
+    def newer(self) -> Path:
+        """The next version."""
+        home = self.built / "newer"
+        home.mkdir()
+        (home / "minimal.py").write_text(MINIMAL.read_text().replace('version="0.1.0"', 'version="0.2.0"'))
+        return zipped(home / "minimal.py", "minimal:plugin.run", home)
+
+
+class OtherLives(RealHostTest):
+    @with_real_host
+    def test_an_event_that_a_handler_fails_on_comes_again(self, host: RealHost) -> None:
         source = self.built / "moody.py"
         source.write_text(
             "from temps_plugin import Plugin, PluginManifest\n"
@@ -81,19 +102,17 @@ class RealHostTest(unittest.TestCase):
             "def show(ctx, request):\n"
             "    return tries\n"
         )
-        with RealHost() as host:
-            host.drop(zipped(source, "moody:plugin.run", self.built), "moody")
-            host.until_running("moody")
-            host.temps("event", "publish", "shop.sold", "--data", "{}")
-            host.until("it came again", lambda: len(host.request("/api/x/moody/tries")[1]) == 2)
-            tries = host.request("/api/x/moody/tries")[1]
-            self.assertEqual(tries[0], tries[1])
-            settled = ("delivery", "list", "--plugin", "moody", "--state", "settled")
-            host.until("the host knows that it was handled", lambda: host.temps(*settled)["items"])
+        host.drop(zipped(source, "moody:plugin.run", self.built), "moody")
+        host.until_running("moody")
+        host.temps("event", "publish", "shop.sold", "--data", "{}")
+        host.until("it came again", lambda: len(host.request("/api/x/moody/tries")[1]) == 2)
+        tries = host.request("/api/x/moody/tries")[1]
+        self.assertEqual(tries[0], tries[1])
+        settled = ("delivery", "list", "--plugin", "moody", "--state", "settled")
+        host.until("the host knows that it was handled", lambda: host.temps(*settled)["items"])
 
-    def test_a_fastapi_application_in_a_directory_with_its_packages(self) -> None:
-        if temps_program() is None:
-            return skipped_loudly(self, "`temps` is not built; run `cargo build -p temps-cli`, or set TEMPS_BIN")
+    @with_real_host
+    def test_a_fastapi_application_in_a_directory_with_its_packages(self, host: RealHost) -> None:
         if importlib.util.find_spec("fastapi") is None:
             return skipped_loudly(self, "FastAPI is not installed; run `scripts/setup.sh test` with a network")
         if not same_python_as_plugins_have():
@@ -104,53 +123,50 @@ class RealHostTest(unittest.TestCase):
             shutil.copy(EXAMPLES / "fastapi" / name, home)
         shutil.copytree(ROOT / "src/temps_plugin", home / "temps_plugin")
         with_packages(["fastapi"], home)
-        with RealHost() as host:
-            host.passes_the_kit(home)
-            host.drop(home, "fastapi-notes")
-            host.until_running("fastapi-notes")
-            notes = "/api/x/fastapi-notes/notes"
-            self.assertEqual(host.request(notes), (200, {"1": {"text": "water the plants"}}))
-            self.assertEqual(host.request(notes, "POST", {"text": "feed the cat"}), (201, 2))
-            status, problem = host.request(notes, "POST", {"text": ""})
-            self.assertEqual((status, problem["detail"][0]["loc"]), (422, ["body", "text"]))
-            self.assertEqual(host.request(notes + "/2"), (200, {"text": "feed the cat"}))
-            self.assertEqual(host.request(notes + "/9")[0], 404)
-            self.assertTrue(host.request("/api/x/fastapi-notes/seen-by")[1])
-            # With a slash too many, the application leads to the right place, and the host keeps it under the prefix.
-            self.assertEqual(host.request(notes + "/2/"), (200, {"text": "feed the cat"}))
-            report = ["deployment", "report", "--project", "shop", "--state", "failed", "--error", "no space"]
-            host.temps(*report)
-            host.until("the event became a note", lambda: "no space" in str(host.request(notes)[1]))
-            paths = host.request("/api/openapi.json")[1]["paths"]
-            self.assertIn("/api/x/fastapi-notes/notes/{number}", paths)
+        host.passes_the_kit(home)
+        host.drop(home, "fastapi-notes")
+        host.until_running("fastapi-notes")
+        notes = "/api/x/fastapi-notes/notes"
+        self.assertEqual(host.request(notes), (200, {"1": {"text": "water the plants"}}))
+        self.assertEqual(host.request(notes, "POST", {"text": "feed the cat"}), (201, 2))
+        status, problem = host.request(notes, "POST", {"text": ""})
+        self.assertEqual((status, problem["detail"][0]["loc"]), (422, ["body", "text"]))
+        self.assertEqual(host.request(notes + "/2"), (200, {"text": "feed the cat"}))
+        self.assertEqual(host.request(notes + "/9")[0], 404)
+        self.assertTrue(host.request("/api/x/fastapi-notes/seen-by")[1])
+        # With a slash too many, the application leads to the right place, and the host keeps it under the prefix.
+        self.assertEqual(host.request(notes + "/2/"), (200, {"text": "feed the cat"}))
+        report = ["deployment", "report", "--project", "shop", "--state", "failed", "--error", "no space"]
+        host.temps(*report)
+        host.until("the event became a note", lambda: "no space" in str(host.request(notes)[1]))
+        paths = host.request("/api/openapi.json")[1]["paths"]
+        self.assertIn("/api/x/fastapi-notes/notes/{number}", paths)
 
-    def test_the_official_plugin_keeps_a_digest_at_the_host(self) -> None:
-        if temps_program() is None:
-            return skipped_loudly(self, "`temps` is not built; run `cargo build -p temps-cli`, or set TEMPS_BIN")
+    @with_real_host
+    def test_the_official_plugin_keeps_a_digest_at_the_host(self, host: RealHost) -> None:
         package = CHECKOUT / "plugins/deploy-digest/deploy_digest"
-        with RealHost() as host:
-            built = zipped(package, "deploy_digest:plugin.run", self.built)
-            host.passes_the_kit(built)
-            host.drop(built, "deploy-digest")
-            first = host.until_running("deploy-digest")
-            route = "/api/x/deploy-digest/digest"
-            report = ["deployment", "report", "--project", "shop"]
-            host.temps(*report, "--state", "succeeded", "--site", "https://shop.example.com")
-            host.temps(*report, "--state", "failed", "--error", "no space", "--environment", "preview")
-            counts = lambda: [host.request(route)[1].get(outcome) for outcome in ("succeeded", "failed")]  # noqa: E731
-            host.until("both are in the digest", lambda: counts() == [1, 1])
-            self.assertEqual(host.request(route)[1]["failures"][0]["error"], "no space")
-            self.assertIn("! shop/preview: no space", host.request(route + ".txt")[1])
-            status, page = host.request("/api/x/deploy-digest/ui/")
-            self.assertEqual((status, "Deployment digest" in page), (200, True))
+        built = zipped(package, "deploy_digest:plugin.run", self.built)
+        host.passes_the_kit(built)
+        host.drop(built, "deploy-digest")
+        first = host.until_running("deploy-digest")
+        route = "/api/x/deploy-digest/digest"
+        report = ["deployment", "report", "--project", "shop"]
+        host.temps(*report, "--state", "succeeded", "--site", "https://shop.example.com")
+        host.temps(*report, "--state", "failed", "--error", "no space", "--environment", "preview")
+        counts = lambda: [host.request(route)[1].get(outcome) for outcome in ("succeeded", "failed")]  # noqa: E731
+        host.until("both are in the digest", lambda: counts() == [1, 1])
+        self.assertEqual(host.request(route)[1]["failures"][0]["error"], "no space")
+        self.assertIn("! shop/preview: no space", host.request(route + ".txt")[1])
+        status, page = host.request("/api/x/deploy-digest/ui/")
+        self.assertEqual((status, "Deployment digest" in page), (200, True))
 
-            # What the operator does not want does not count, and nothing is lost with the process.
-            host.temps("plugin", "config", "set", "deploy-digest", 'environments=["production"]')
-            os.kill(first["pid"], signal.SIGKILL)
-            host.until_running("deploy-digest", not_pid=first["pid"])
-            host.temps(*report, "--state", "failed", "--environment", "preview")
-            host.temps(*report, "--state", "succeeded")
-            host.until("only production counts", lambda: counts() == [2, 1])
+        # What the operator does not want does not count, and nothing is lost with the process.
+        host.temps("plugin", "config", "set", "deploy-digest", 'environments=["production"]')
+        os.kill(first["pid"], signal.SIGKILL)
+        host.until_running("deploy-digest", not_pid=first["pid"])
+        host.temps(*report, "--state", "failed", "--environment", "preview")
+        host.temps(*report, "--state", "succeeded")
+        host.until("only production counts", lambda: counts() == [2, 1])
 
 
 if __name__ == "__main__":

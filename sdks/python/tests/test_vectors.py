@@ -211,6 +211,17 @@ class Forms(unittest.TestCase):
             read("deployment.failed")
 
 
+class CommandLine(unittest.TestCase):
+    GIVEN = ["--socket-path", "/s", "--auth-secret=a=b", "--data-dir", "/d"]
+
+    def test_unknown_arguments_are_refused_and_what_older_hosts_give_is_passed_over(self) -> None:
+        for unknown in ("--of-a-later-version", "--verbose=1", "word"):
+            with self.assertRaisesRegex(handshake.UsageError, "unknown argument"):
+                handshake.Launch.from_args([*self.GIVEN, unknown, "1"], {})
+        launch = handshake.Launch.from_args(["--database-url", "postgres://u:p@h/d", *self.GIVEN], {})
+        self.assertEqual((launch.socket_path, launch.auth_secret, launch.database_url), ("/s", "a=b", None))
+
+
 class Transcripts(unittest.TestCase):
     def test_every_frame_of_the_transcripts_is_read(self) -> None:
         files = sorted(SPEC.glob("transcripts/*.jsonl"))

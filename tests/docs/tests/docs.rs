@@ -71,6 +71,27 @@ fn code_that_names_its_file_stands_there_exactly_so() {
 }
 
 #[test]
+fn the_life_of_a_plugin_is_the_same_in_the_tests_of_every_sdk() {
+    let read = |file: &str| std::fs::read_to_string(checkout().join(file)).expect("the file is there");
+    let page = read("sdks/README.md");
+    let (_, life) = page.split_once("## One life").expect("the page lists the steps");
+    let number = |line: &str| line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    let listed: Vec<&str> = life.lines().filter(|line| number(line)).map(|line| &line[3..]).collect();
+    assert_eq!(listed.len(), 8, "{listed:?}");
+    for file in [
+        "crates/cli/tests/it/life.rs",
+        "sdks/python/tests/test_real_host.py",
+        "sdks/node/test/real-host.test.js",
+        "sdks/go/realhost_test.go",
+    ] {
+        let test = read(file);
+        let steps: Vec<&str> =
+            test.lines().filter_map(|line| line.split_once(" Step: ")).map(|(_, step)| step).collect();
+        assert_eq!(steps, listed, "{file}");
+    }
+}
+
+#[test]
 fn every_command_that_is_shown_exists() {
     let home = tempfile_home();
     let mut known: BTreeMap<String, bool> = BTreeMap::new();

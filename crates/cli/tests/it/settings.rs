@@ -1,11 +1,11 @@
 //! A plugin's settings and storage through the whole of it: command line, daemon, database, plugin. And a secret is nowhere.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
 use temps_testkit::binaries::built_example;
-use temps_testkit::daemon::{Daemon, Following, empty_home, eventually, put_plugin, state};
+use temps_testkit::daemon::{Daemon, Following, empty_home, eventually, put_plugin};
 
 use crate::commands::both;
 
@@ -31,20 +31,7 @@ fn fed(daemon: &Daemon, arguments: &[&str], input: &str) -> (i32, String) {
 
 /// What a route of the plugin answers.
 fn plugin_get(daemon: &Daemon, path: &str) -> serde_json::Value {
-    let address = daemon.url.trim_start_matches("http://").trim_end_matches('/');
-    let token = std::fs::read_to_string(state(daemon.home.path(), "admin-token")).unwrap();
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    let token = token.trim();
-    // Version 1.0, so that the answer is one piece.
-    write!(
-        stream,
-        "GET /api/x/keeper/{path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    serde_json::from_str(body).unwrap_or(serde_json::Value::Null)
+    daemon.get_as_admin(&format!("/api/x/keeper/{path}")).1
 }
 
 /// Every file below a directory that has these bytes.

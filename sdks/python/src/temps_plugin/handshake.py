@@ -18,6 +18,9 @@ MAX_READY_BYTES = 1024 * 1024
 #: Optional abilities of the protocol that this version knows.
 FEATURES = ("ack", "reconnect", "config", "kv")
 
+#: What older hosts give to every plugin: the platform's own database, which no plugin needs. It is passed over.
+OLDER_HOSTS = "--database-url"
+
 #: Longest socket path in bytes.
 MAX_SOCKET_PATH = 107
 
@@ -55,13 +58,14 @@ class Launch:
         rest = list(args)
         while rest:
             name, equals, value = rest.pop(0).partition("=")
-            if name not in known:
+            if name not in known and name != OLDER_HOSTS:
                 raise UsageError(f"unknown argument {name!r}")
             if not equals:
                 if not rest:
                     raise UsageError(f"{name} needs a value")
                 value = rest.pop(0)
-            known[name] = value
+            if name in known:
+                known[name] = value
         for name, value in known.items():
             if not value:
                 raise UsageError(f"{name} is missing")

@@ -32,8 +32,11 @@ const MAX_LOOKED_AT: usize = 20_000;
 /// Most packages behind one dependency that are looked at.
 const MAX_PACKAGES: usize = 2_000;
 
-/// First lines of a bundle: what runs it, and what `import.meta.url` stands for in it.
-const BANNER: &str = "--banner:js=#!/usr/bin/env node\nconst __module_url = require(\"node:url\").pathToFileURL(__filename).href;";
+/// What runs a bundle whose source does not say it: the source's own first line, `#!/usr/bin/env bun` for example, stays the first.
+const SHEBANG: &str = "#!/usr/bin/env node\n";
+
+/// What `import.meta.url` stands for in a bundle.
+const MODULE_URL: &str = "const __module_url = require(\"node:url\").pathToFileURL(__filename).href;";
 
 /// Bundles the project to `made`; `kept` has packages of the build before.
 pub(super) fn build(
@@ -58,17 +61,14 @@ pub(super) fn build(
     let page = directory.join(PAGE);
     let is_tree = !external.is_empty() || page.is_dir();
     let bundle = if is_tree { made.join(DIRECTORY_PROGRAM) } else { made.to_owned() };
+    let source = directory.join(&entry);
+    let text = fs::read(&source).map_err(|error| cannot(&source, &error))?;
+    let shebang = if text.starts_with(b"#!") { "" } else { SHEBANG };
     let mut esbuild = Command::new(directory.join(BUNDLER));
     esbuild
         .current_dir(directory)
-        .args([
-            "--bundle",
-            "--platform=node",
-            "--target=node20",
-            "--format=cjs",
-            "--log-level=warning",
-            BANNER,
-        ])
+        .args(["--bundle", "--platform=node", "--target=node20", "--format=cjs", "--log-level=warning"])
+        .arg(format!("--banner:js={shebang}{MODULE_URL}"))
         // Not JavaScript's name for it, because a bundle is no module and has none.
         .args(["--define:import.meta.url=__module_url"])
         .arg(if debug { "--sourcemap=inline" } else { "--minify-syntax" })

@@ -95,6 +95,23 @@ fn a_day_in_node() {
 }
 
 #[test]
+fn a_bundle_is_run_by_what_the_first_line_of_its_source_says() {
+    const NAME: &str = "a_bundle_is_run_by_what_the_first_line_of_its_source_says";
+    let modules = checkout().join("sdks/node/node_modules");
+    if !has("npm", "--version") || !modules.join(".bin/esbuild").exists() {
+        return skip(NAME, "needs npm, and the Node SDK's packages installed");
+    }
+    let desk = Desk::new();
+    let project = desk.project("try-bun", "node", &[]);
+    link_modules(&project, &modules);
+    let source = project.join("plugin.ts");
+    let text = std::fs::read_to_string(&source).unwrap();
+    std::fs::write(&source, format!("#!/usr/bin/env bun\n{text}")).unwrap();
+    let built = std::fs::read_to_string(desk.build(&project)).unwrap();
+    assert!(built.starts_with("#!/usr/bin/env bun\nconst "), "{built:.80}");
+}
+
+#[test]
 fn a_day_in_go() {
     if !has("go", "version") {
         return skip("a_day_in_go", "needs Go");
