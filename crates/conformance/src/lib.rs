@@ -1,6 +1,8 @@
 //! The conformance kit: plays a host's side of the plugin protocol against any executable, and says clause by clause of
 //! `spec/PROTOCOL.md` what it saw.
 //!
+//! It plays transcripts of such conversations as well ([`play`]).
+//!
 //! It is a black box: it knows a plugin by its process, its output and its socket, and shares no code with the host
 //! or an SDK, only the types of the wire. It prints nothing; whoever calls it shows the [`Report`].
 
@@ -17,6 +19,7 @@ mod run;
 mod scenes;
 mod settings;
 mod subject;
+mod transcript;
 mod usage;
 
 pub use check::{Check, Level, Weight, checks};
@@ -24,3 +27,4 @@ pub use clauses::{Clause, NOT_TESTABLE, clause, clauses};
 pub use report::{Entry, Finding, Report, Verdict};
 pub use run::{KitError, Options, Progress, run};
 pub use subject::SubjectError;
+pub use transcript::{Mismatch, Outcome, PlayOptions, Playback, Played, TranscriptError, play};

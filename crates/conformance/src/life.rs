@@ -233,6 +233,11 @@ impl Life {
         }
     }
 
+    /// Waits for its end. May be dropped while it waits.
+    pub(crate) async fn end(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
     /// Waits for its end for so long; `None` when it did not come.
     pub(crate) async fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
         timeout(within, self.child.wait()).await.ok()?.ok()

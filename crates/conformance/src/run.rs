@@ -59,6 +59,9 @@ pub enum KitError {
     /// There is no plugin.
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    /// A file is no transcript.
+    #[error(transparent)]
+    Transcript(#[from] crate::transcript::TranscriptError),
     /// The kit has no place to work in.
     #[error("a directory for the run cannot be made: {0}")]
     Place(std::io::Error),

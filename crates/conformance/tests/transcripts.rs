@@ -1,0 +1,111 @@
+//! Every transcript of the specification is played: against a plugin that does what stands in it, which passes, and against
+//! plugins that do one step of it wrong, each of which is found at that step's line.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may stop it")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+use temps_conformance::{Outcome, PlayOptions, Played, play};
+use temps_testkit::vectors::spec_dir;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Plugins that are played with at a time.
+const AT_A_TIME: usize = 4;
+
+fn transcripts() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(spec_dir().join("transcripts")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
+    files.sort();
+    files
+}
+
+fn steps(transcript: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(transcript).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The scripted plugin for a transcript, wrong at one line (0: nowhere), in a directory of its own.
+fn scripted(transcript: &Path, fault_line: usize, place: &Path) -> PathBuf {
+    let text = include_str!("scripted_plugin.py")
+        .replacen("TRANSCRIPT = \"set by the test\"", &format!("TRANSCRIPT = {:?}", transcript.canonicalize().unwrap()), 1)
+        .replacen("FAULT_LINE = 0", &format!("FAULT_LINE = {fault_line}"), 1);
+    let path = place.join("scripted");
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// Plays `played` against the plugin of `transcript`.
+async fn played(played: &Path, transcript: &Path, fault_line: usize) -> Played {
+    let place = tempfile::tempdir().unwrap();
+    let options = PlayOptions {
+        plugin: scripted(transcript, fault_line, place.path()),
+        transcripts: vec![played.to_owned()],
+        ..PlayOptions::default()
+    };
+    play(&options, |_| {}).await.unwrap().transcripts.remove(0)
+}
+
+async fn side_by_side<T: Send + 'static>(jobs: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+    let places = Arc::new(Semaphore::new(AT_A_TIME));
+    let mut set = JoinSet::new();
+    for job in jobs {
+        let places = Arc::clone(&places);
+        set.spawn(async move {
+            let _turn = places.acquire_owned().await;
+            job.await
+        });
+    }
+    set.join_all().await
+}
+
+#[tokio::test]
+async fn every_transcript_is_played_to_its_end_by_a_plugin_that_fits_it() {
+    let jobs = transcripts().into_iter().map(|file| async move { played(&file, &file, 0).await });
+    let ended = side_by_side(jobs.collect()).await;
+    assert!(ended.len() >= 16);
+    let wrong: Vec<String> = ended.iter().filter_map(Played::explain).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether a plugin can do this step wrong, and be seen to.
+fn can_be_wrong(step: &Value) -> bool {
+    let closes = step["kind"] == "channel_closed";
+    // Whoever is killed has no say in how it ends.
+    step["from"] == "plugin" && !closes && step["signal"] != "SIGKILL"
+}
+
+#[tokio::test]
+async fn each_step_that_a_plugin_does_wrong_is_found_at_its_line() {
+    let mut jobs = Vec::new();
+    for file in transcripts() {
+        for (line, step) in (1..).zip(steps(&file)).filter(|(_, step)| can_be_wrong(step)) {
+            let file = file.clone();
+            jobs.push(async move {
+                let ended = played(&file, &file, line).await;
+                let found = match &ended.outcome {
+                    // A pong that answers nothing belongs to no line.
+                    Outcome::Failed(mismatch) if step["kind"] == "pong" => mismatch.step == "pong",
+                    Outcome::Failed(mismatch) => mismatch.line == Some(line) && Value::from(mismatch.step) == step["kind"],
+                    _ => false,
+                };
+                (!found).then(|| format!("line {line}, {step}: {ended:?}"))
+            });
+        }
+    }
+    assert!(jobs.len() > 60, "{} steps", jobs.len());
+    let missed: Vec<String> = side_by_side(jobs).await.into_iter().flatten().collect();
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[tokio::test]
+async fn the_plugin_of_another_transcript_does_not_fit() {
+    let file = |name: &str| spec_dir().join("transcripts").join(name);
+    let ended = played(&file("negative-ack.jsonl"), &file("channel-data-and-event.jsonl"), 0).await;
+    let Outcome::Failed(mismatch) = &ended.outcome else { panic!("{ended:?}") };
+    assert_eq!((mismatch.line, mismatch.field.as_deref()), (Some(2), Some("line.name")));
+    assert_eq!((mismatch.expected.as_str(), mismatch.got.as_str()), ("\"hello\"", "\"slack-notifier\""));
+}
