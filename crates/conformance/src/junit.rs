@@ -52,7 +52,8 @@ pub(crate) fn write(report: &Report) -> String {
 
 /// The same for transcripts: one test case for each.
 pub(crate) fn of_transcripts(playback: &Playback) -> String {
-    let count = |word: &str| playback.transcripts.iter().filter(|played| played.outcome.word() == word).count();
+    let count =
+        |word: &str| playback.transcripts.iter().filter(|played| played.outcome.word() == word).count();
     let (name, seconds) = (escape(&playback.plugin), Seconds(playback.took_ms));
     let sums = format!(
         "tests=\"{}\" failures=\"{}\" errors=\"{}\"",

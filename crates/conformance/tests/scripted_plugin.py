@@ -179,11 +179,12 @@ class Script:
                 os._exit(3)
             if "code" in step:
                 os._exit(step["code"])
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
+            closing.set()
+            os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(60)
 
 
+signal.signal(signal.SIGUSR1, lambda *_: None)
 signal.signal(signal.SIGTERM, lambda *_: inbox.put(("signal", None)))
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(args["--socket-path"])
@@ -204,5 +205,7 @@ def run():
 
 # Signals come to the main thread, which waits for them; the script waits for everything.
 threading.Thread(target=run, daemon=True).start()
-while True:
+while not closing.is_set():
     signal.pause()
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+os.kill(os.getpid(), signal.SIGTERM)

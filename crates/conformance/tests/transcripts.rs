@@ -30,7 +30,11 @@ fn steps(transcript: &Path) -> Vec<Value> {
 /// The scripted plugin for a transcript, wrong at one line (0: nowhere), in a directory of its own.
 fn scripted(transcript: &Path, fault_line: usize, place: &Path) -> PathBuf {
     let text = include_str!("scripted_plugin.py")
-        .replacen("TRANSCRIPT = \"set by the test\"", &format!("TRANSCRIPT = {:?}", transcript.canonicalize().unwrap()), 1)
+        .replacen(
+            "TRANSCRIPT = \"set by the test\"",
+            &format!("TRANSCRIPT = {:?}", transcript.canonicalize().unwrap()),
+            1,
+        )
         .replacen("FAULT_LINE = 0", &format!("FAULT_LINE = {fault_line}"), 1);
     let path = place.join("scripted");
     std::fs::write(&path, text).unwrap();
@@ -89,7 +93,9 @@ async fn each_step_that_a_plugin_does_wrong_is_found_at_its_line() {
                 let found = match &ended.outcome {
                     // A pong that answers nothing belongs to no line.
                     Outcome::Failed(mismatch) if step["kind"] == "pong" => mismatch.step == "pong",
-                    Outcome::Failed(mismatch) => mismatch.line == Some(line) && Value::from(mismatch.step) == step["kind"],
+                    Outcome::Failed(mismatch) => {
+                        mismatch.line == Some(line) && Value::from(mismatch.step) == step["kind"]
+                    }
                     _ => false,
                 };
                 (!found).then(|| format!("line {line}, {step}: {ended:?}"))

@@ -75,8 +75,10 @@ async fn play(options: PlayOptions, junit: Option<PathBuf>, output: Output) -> R
     let playback = temps_conformance::play(&options, told).await.map_err(|error| refusal(&error))?;
     write_junit(junit, || playback.to_junit())?;
     output.data(&playback, played)?;
-    let broken = playback.transcripts.iter().filter(|played| matches!(played.outcome, Outcome::Failed(_))).count();
-    let not_run = playback.transcripts.iter().filter(|played| matches!(played.outcome, Outcome::NotRun { .. })).count();
+    let broken =
+        playback.transcripts.iter().filter(|played| matches!(played.outcome, Outcome::Failed(_))).count();
+    let not_run =
+        playback.transcripts.iter().filter(|played| matches!(played.outcome, Outcome::NotRun { .. })).count();
     if broken > 0 {
         let message = format!("{} does something else than {broken} transcript(s) say", playback.plugin);
         return Err(Failure::other("not_conformant", message).hint("each is explained above, with its line"));

@@ -106,7 +106,8 @@ impl<'a> Judge<'a> {
 
     /// Acks come in any order, those of one event in theirs, and never before the event was sent as often as in the file.
     fn acks(&self, channel: usize, id: &str, now: usize) -> Vec<usize> {
-        let is_its = |kind: &Kind| matches!(kind, Kind::Frame { text } if ack_id(text).as_deref() == Some(id));
+        let is_its =
+            |kind: &Kind| matches!(kind, Kind::Frame { text } if ack_id(text).as_deref() == Some(id));
         let Some(first) = self.open(channel, is_its) else { return Vec::new() };
         let sent_later = (now..first).any(|at| {
             let step = &self.steps[at];
@@ -132,11 +133,14 @@ impl<'a> Judge<'a> {
         let Kind::HttpResponse(expected) = &step.kind else { return Ok(()) };
         let answer = answer.map_err(|why| Wrong::instead(step, why))?;
         if answer.status != expected.status {
-            return Err(Wrong::at(step, Difference {
-                field: "status".into(),
-                expected: expected.status.to_string(),
-                got: format!("{}{}", answer.status, shortly(&answer.body)),
-            }));
+            return Err(Wrong::at(
+                step,
+                Difference {
+                    field: "status".into(),
+                    expected: expected.status.to_string(),
+                    got: format!("{}{}", answer.status, shortly(&answer.body)),
+                },
+            ));
         }
         headers(&mut self.shapes, expected, &answer)
             .and_then(|()| body(&mut self.shapes, expected, &answer))
@@ -180,7 +184,9 @@ const NOT_COMPARED: [&str; 8] = [
 fn headers(shapes: &mut Shapes, expected: &Response, answer: &Answer) -> Result<(), Difference> {
     for (name, value) in &expected.headers {
         let lower = name.to_ascii_lowercase();
-        let Some(wanted) = value.as_str().filter(|_| !NOT_COMPARED.contains(&lower.as_str())) else { continue };
+        let Some(wanted) = value.as_str().filter(|_| !NOT_COMPARED.contains(&lower.as_str())) else {
+            continue;
+        };
         let field = format!("headers.{name}");
         let all = answer.headers.get_all(&lower);
         let came: Vec<_> = all.iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -198,16 +204,17 @@ fn body(shapes: &mut Shapes, expected: &Response, answer: &Answer) -> Result<(),
     if let Some(bytes) = &kept.body_base64 {
         use base64::Engine;
         let wanted = base64::engine::general_purpose::STANDARD.decode(bytes).unwrap_or_default();
-        let same = if kept.body_bytes.is_some() {
-            answer.body.starts_with(&wanted)
-        } else {
-            answer.body == wanted
-        };
+        let same =
+            if kept.body_bytes.is_some() { answer.body.starts_with(&wanted) } else { answer.body == wanted };
         let got = || format!("{} other bytes", answer.body.len());
         return if same {
             Ok(())
         } else {
-            Err(Difference { field: "body_base64".into(), expected: format!("{} bytes", wanted.len()), got: got() })
+            Err(Difference {
+                field: "body_base64".into(),
+                expected: format!("{} bytes", wanted.len()),
+                got: got(),
+            })
         };
     }
     match (&kept.body, kept.body_bytes) {

@@ -29,6 +29,9 @@ use crate::settings;
 /// How long each step of the plugin may take. A plugin that works takes milliseconds; one that shuts down has this long as well.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a plugin has to close the channel from its side; then the connection is lost.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// Payload of the ping that the player sends on its own account, to know that everything sent before it has come.
 const BARRIER: &[u8] = b"everything before this";
 
@@ -140,8 +143,7 @@ impl Player<'_> {
             }
             Kind::ChannelClosed => {
                 self.barrier(at).await?;
-                self.ending = true;
-                self.send(Message::Close(None)).await;
+                self.close(at).await?;
             }
             Kind::Signal { signal } => {
                 self.ending = true;
@@ -194,7 +196,12 @@ impl Player<'_> {
             headers.push((name.to_ascii_lowercase(), value));
         }
         if request.path == CHANNEL_PATH {
-            let own = |name: &str| name == "host" || name == "connection" || name == "upgrade" || name.starts_with("sec-websocket-");
+            let own = |name: &str| {
+                name == "host"
+                    || name == "connection"
+                    || name == "upgrade"
+                    || name.starts_with("sec-websocket-")
+            };
             let lines = headers.iter().filter(|(name, _)| !own(name));
             let lines: String = lines.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             tokio::spawn(async move {
@@ -220,7 +227,8 @@ impl Player<'_> {
         &mut self,
         request: &Request,
         headers: Vec<(String, String)>,
-    ) -> Result<http::Request<http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>>, String> {
+    ) -> Result<http::Request<http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>>, String>
+    {
         let upgrades = headers.iter().any(|(name, _)| name == "upgrade");
         let is_json = headers.iter().any(|(name, value)| name == "content-type" && value.contains("json"));
         let body = self.body(&request.body, is_json)?;
@@ -262,7 +270,8 @@ impl Player<'_> {
             let Some(Value::Object(fields)) = frame.pointer_mut(pointer) else { continue };
             for (name, value) in fields.iter_mut().filter(|(_, value)| **value == *MASK) {
                 let rule = schema.map(|schema| &schema["properties"][name.as_str()]);
-                let stands = self.theatre.config.get(name).cloned().or_else(|| rule.and_then(settings::value));
+                let stands =
+                    self.theatre.config.get(name).cloned().or_else(|| rule.and_then(settings::value));
                 if let Some(stands) = stands {
                     (*value, changed) = (stands, true);
                 }
@@ -290,6 +299,20 @@ impl Player<'_> {
                 Ok(Some(arrival)) => self.take(arrival, at).await?,
                 // A plugin that answers no ping may stand still because of what was played; that is seen by its steps.
                 _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the channel, and waits for the plugin to do so as well.
+    async fn close(&mut self, at: usize) -> Result<(), Stop> {
+        self.ending = true;
+        self.send(Message::Close(None)).await;
+        let until = Instant::now() + CLOSING;
+        while self.sending.is_some() {
+            match timeout_at(until, self.arrivals.recv()).await {
+                Ok(Some(arrival)) => self.take(arrival, at).await?,
+                _ => self.sending = None,
             }
         }
         Ok(())
@@ -341,7 +364,8 @@ impl Player<'_> {
                 return Ok(());
             }
             let Some(life) = &mut self.life else { return Ok(()) };
-            let ended = async { if self.exited.is_some() { std::future::pending().await } else { life.end().await } };
+            let ended =
+                async { if self.exited.is_some() { std::future::pending().await } else { life.end().await } };
             tokio::select! {
                 biased;
                 arrival = self.arrivals.recv() => {
@@ -379,7 +403,13 @@ impl Player<'_> {
         Ok(())
     }
 
-    async fn exit(&mut self, at: usize, step: &Step, code: Option<i32>, signal: Option<&str>) -> Result<(), Stop> {
+    async fn exit(
+        &mut self,
+        at: usize,
+        step: &Step,
+        code: Option<i32>,
+        signal: Option<&str>,
+    ) -> Result<(), Stop> {
         let until = Instant::now() + PATIENCE;
         while self.exited.is_none() {
             let Some(life) = &mut self.life else { return Ok(()) };
@@ -393,10 +423,13 @@ impl Player<'_> {
             }
         }
         self.judge.comes(at);
-        let asked = self.steps[..at].iter().any(|step| matches!(&step.kind, Kind::Signal { signal } if signal == "SIGTERM"));
+        let asked = self.steps[..at]
+            .iter()
+            .any(|step| matches!(&step.kind, Kind::Signal { signal } if signal == "SIGTERM"));
         let status = self.exited.unwrap_or_default();
         // A plugin that is asked to end does so with 0 or of the signal itself.
-        let orderly = |code: Option<i32>, signal: Option<i32>| asked && (code == Some(0) || signal == Some(15));
+        let orderly =
+            |code: Option<i32>, signal: Option<i32>| asked && (code == Some(0) || signal == Some(15));
         let wanted = signal.map(number_of);
         let same = code == status.code() && wanted == status.signal();
         if same || orderly(code, wanted) && orderly(status.code(), status.signal()) {
@@ -423,7 +456,9 @@ impl Player<'_> {
                 return Err(Wrong::unexpected("frame", what).into());
             }
             Arrival::Pong(channel, payload) if channel == self.channel => self.pong(channel, &payload)?,
-            Arrival::Closed(channel, why) if channel == self.channel => self.closed(channel, &why, now).await?,
+            Arrival::Closed(channel, why) if channel == self.channel => {
+                self.closed(channel, &why, now).await?
+            }
             Arrival::Answer(request, answer) => self.judge.answer(request, answer)?,
             Arrival::Upgrade(request, opened) => self.opened(request, opened)?,
             // Of a channel that is gone.
@@ -454,7 +489,8 @@ impl Player<'_> {
         self.sending = None;
         let is_end = |kind: &Kind| matches!(kind, Kind::ChannelClosed);
         let before = |at: &usize| self.judge.open(channel, is_end).is_none_or(|end| *at < end);
-        let missing = self.judge.open(channel, |kind| matches!(kind, Kind::Frame { .. } | Kind::Pong)).filter(before);
+        let missing =
+            self.judge.open(channel, |kind| matches!(kind, Kind::Frame { .. } | Kind::Pong)).filter(before);
         match (missing, self.judge.open(channel, is_end)) {
             (None, Some(end)) => self.judge.comes(end),
             (None, None) if self.ending => {}
@@ -463,7 +499,11 @@ impl Player<'_> {
                 let fate = match &mut self.life {
                     Some(life) => {
                         let runs = life.runs();
-                        if runs { String::new() } else { format!("; {}", life.obituary().await.trim_start_matches("and ")) }
+                        if runs {
+                            String::new()
+                        } else {
+                            format!("; {}", life.obituary().await.trim_start_matches("and "))
+                        }
                     }
                     None => String::new(),
                 };
@@ -483,7 +523,9 @@ impl Player<'_> {
         request: usize,
         opened: Result<Result<Box<tokio_tungstenite::WebSocketStream<tokio::net::UnixStream>>, u16>, String>,
     ) -> Result<(), Wrong> {
-        let Some(at) = self.steps.iter().position(|step| step.answers == Some(request)) else { return Ok(()) };
+        let Some(at) = self.steps.iter().position(|step| step.answers == Some(request)) else {
+            return Ok(());
+        };
         let step = &self.steps[at];
         let Kind::HttpResponse(expected) = &step.kind else { return Ok(()) };
         let opened = opened.map_err(|why| Wrong::instead(step, why))?;
@@ -525,10 +567,12 @@ impl Shapes {
         let whole = || Difference { field: "line".into(), expected: expected.into(), got: got.into() };
         match (wanted, came) {
             (Some(wanted), Some(came)) => self.value("line", &json(wanted), &json(came)),
-            (None, None) => match (serde_json::from_str::<Value>(expected), serde_json::from_str::<Value>(got)) {
-                (Ok(wanted), Ok(came)) => self.value("line", &wanted, &came),
-                _ => self.text("line", expected, got),
-            },
+            (None, None) => {
+                match (serde_json::from_str::<Value>(expected), serde_json::from_str::<Value>(got)) {
+                    (Ok(wanted), Ok(came)) => self.value("line", &wanted, &came),
+                    _ => self.text("line", expected, got),
+                }
+            }
             _ => Err(whole()),
         }
     }

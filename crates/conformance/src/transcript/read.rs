@@ -123,8 +123,11 @@ impl Transcript {
                 lives.push(Vec::new());
             }
             let life = lives.last_mut().ok_or_else(|| {
-                wrong("a transcript begins with the step \"spawn\"; this one begins in the middle of a life \
-                       (`temps plugin record --restart` records a whole one)".into())
+                wrong(
+                    "a transcript begins with the step \"spawn\"; this one begins in the middle of a life \
+                       (`temps plugin record --restart` records a whole one)"
+                        .into(),
+                )
             })?;
             life.push(Step { line, from, kind, channel: 0, answers: None });
             steps += 1;
@@ -241,7 +244,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(line(format!("{spawn}\nnonsense")).0, 2);
-        assert_eq!(line(format!("{spawn}\n{}", r#"{"from":"plugin","kind":"http_response","status":200}"#)).0, 2);
+        assert_eq!(
+            line(format!("{spawn}\n{}", r#"{"from":"plugin","kind":"http_response","status":200}"#)).0,
+            2
+        );
         let (at, reason) = line(r#"{"from":"host","kind":"ping"}"#.into());
         assert!(at == 1 && reason.contains("--restart"), "{reason}");
         assert!(matches!(read(""), Err(TranscriptError::Empty(_))));

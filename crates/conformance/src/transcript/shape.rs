@@ -12,6 +12,9 @@ use super::read::MASK;
 /// Fields with a version of something, of any value.
 const VERSIONS: [&str; 2] = ["version", "api_version"];
 
+/// Fields that say what something is. They are compared first.
+const TELLING: [&str; 3] = ["type", "method", "name"];
+
 /// Endings of the names of fields whose numbers are times or belong to one process.
 const NUMBERS_OF_A_LIFE: [&str; 6] = ["_at", "_ms", "_seconds", "timestamp", "uptime", "pid"];
 
@@ -164,7 +167,10 @@ impl Shapes {
         wanted: &Map<String, Value>,
         came: &Map<String, Value>,
     ) -> Result<(), Difference> {
-        for (name, value) in wanted {
+        // Something of another kind is told by its kind, and not by what follows from it.
+        let (first, rest): (Vec<_>, Vec<_>) =
+            wanted.iter().partition(|(name, _)| TELLING.contains(&name.as_str()));
+        for (name, value) in first.into_iter().chain(rest) {
             let inner = format!("{field}.{name}");
             match came.get(name) {
                 Some(got) => self.value(&inner, value, got)?,
@@ -172,7 +178,9 @@ impl Shapes {
             }
         }
         match came.iter().find(|(name, _)| !wanted.contains_key(*name)) {
-            Some((name, value)) => Err(differ(&format!("{field}.{name}"), "no such field", &value.to_string())),
+            Some((name, value)) => {
+                Err(differ(&format!("{field}.{name}"), "no such field", &value.to_string()))
+            }
             None => Ok(()),
         }
     }
@@ -207,7 +215,9 @@ impl Shapes {
             // One id stands for one id, both ways.
             Kind::Id => match self.chosen.get(wanted) {
                 Some(chosen) => chosen == came,
-                None if self.said.contains(came) || self.chosen.values().any(|chosen| chosen == came) => false,
+                None if self.said.contains(came) || self.chosen.values().any(|chosen| chosen == came) => {
+                    false
+                }
                 None => self.chosen.insert(wanted.to_owned(), came.to_owned()).is_none(),
             },
         }
@@ -255,7 +265,9 @@ fn kind_of(word: &str) -> Kind {
     }
     let date = word.get(..10).is_some_and(|date| {
         let parts: Vec<&str> = date.split('-').collect();
-        parts.len() == 3 && parts.iter().map(|part| part.len()).eq([4, 2, 2]) && parts.iter().all(|p| digits(p))
+        parts.len() == 3
+            && parts.iter().map(|part| part.len()).eq([4, 2, 2])
+            && parts.iter().all(|p| digits(p))
     });
     if date && word.get(10..11) == Some("T") && word.len() >= 19 { Kind::Time } else { Kind::Plain }
 }
@@ -327,10 +339,16 @@ mod tests {
     fn a_field_that_is_otherwise_is_named() {
         let mut shapes = Shapes::default();
         let wrong = shapes.frame(&asks("1", "a"), &asks("1", "b")).unwrap_err();
-        assert_eq!((wrong.field.as_str(), wrong.expected.as_str(), wrong.got.as_str()), ("text.params.key", "\"a\"", "\"b\""));
+        assert_eq!(
+            (wrong.field.as_str(), wrong.expected.as_str(), wrong.got.as_str()),
+            ("text.params.key", "\"a\"", "\"b\"")
+        );
         let more = shapes.value("body", &json!({"a": [1]}), &json!({"a": [1], "b": 2})).unwrap_err();
         assert_eq!((more.field.as_str(), more.got.as_str()), ("body.b", "2"));
-        assert_eq!(shapes.value("body", &json!([{"a": 1}]), &json!([{"a": 2}])).unwrap_err().field, "body[0].a");
+        assert_eq!(
+            shapes.value("body", &json!([{"a": 1}]), &json!([{"a": 2}])).unwrap_err().field,
+            "body[0].a"
+        );
         // Nothing that was tried in vain is remembered.
         shapes.frame(&asks("1", "a"), &asks("1", "a")).unwrap();
     }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use reqwest::Url;
+use serde_json::Value;
 use temps_host::PluginHost;
 use temps_host::events::EventTail;
 use temps_host::plugin::{PluginSnapshot, PluginState};
-use temps_host::tap::{Observed, Tap};
+use temps_host::tap::{Observed, Tap, Told, Watcher};
 use temps_server::Server;
 use temps_server::api::deployments::{Deployment, DeploymentReport, DeploymentState};
 use temps_server::api::events::{NewEvent, PublishedEvent};
 use temps_server::api::plugins::{DebugSwitch, GrantRequest, Grants, LogLine, LogQuery, Plugin};
 use temps_server::api::projects::Project as PlatformProject;
 use temps_server::config::{Config, Places};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::Arguments;
@@ -52,8 +53,8 @@ pub(super) type Done = (Result<Built, Failure>, Instant);
 
 /// Something that happened, to be shown or to be answered.
 pub(super) enum Happening {
-    /// A step between host and plugin.
-    Observed(Arc<Observed>),
+    /// A step between host and plugin, or steps that were lost.
+    Told(Told),
     /// Nothing but a line.
     Shown(Line),
     /// Something was recorded, so that the plugin's state may be another one.
@@ -72,7 +73,7 @@ pub(super) struct Stage {
     world: World,
     client: Client,
     host: PluginHost,
-    traffic: broadcast::Receiver<Arc<Observed>>,
+    traffic: Watcher,
     events: EventTail,
     audit: watch::Receiver<()>,
     stop: oneshot::Sender<()>,
@@ -85,8 +86,8 @@ pub(super) struct Stage {
     wishes: Wishes,
     /// When the change came that the next start answers.
     changed_at: Instant,
-    /// The answer to a health check that was not shown comes next.
-    hide_response: bool,
+    /// Requests that were not shown, so that their answers are not, either.
+    hidden: Vec<Value>,
     replaced: u64,
 }
 
@@ -149,13 +150,13 @@ impl Stage {
             seen: Seen::default(),
             wishes: Wishes::default(),
             changed_at: Instant::now(),
-            hide_response: false,
+            hidden: Vec::new(),
             replaced: 0,
         };
         match stage.begin(url).await {
             Ok(()) => Ok(stage),
             Err(failure) => {
-                stage.close().await;
+                drop(stage.close().await);
                 Err(failure)
             }
         }
@@ -169,9 +170,9 @@ impl Stage {
         self.build()
     }
 
-    /// Stops everything, and waits until it is gone.
-    pub(super) async fn close(self) {
-        let Self { stop, daemon, build, home, .. } = self;
+    /// Stops everything, and waits until it is gone. Returns what was not looked at of the traffic.
+    pub(super) async fn close(self) -> Vec<Told> {
+        let Self { stop, daemon, build, home, mut traffic, .. } = self;
         // The receiver is gone only when the daemon is.
         let _ = stop.send(());
         let _ = daemon.await;
@@ -179,6 +180,7 @@ impl Stage {
             build.abort();
         }
         drop(home);
+        std::iter::from_fn(|| traffic.try_next()).collect()
     }
 
     fn tell(&self, line: &Line) -> Result<(), Failure> {
@@ -193,11 +195,7 @@ impl Stage {
     pub(super) async fn next(&mut self) -> Result<Happening, Failure> {
         let Self { traffic, events, audit, build, log: (_, log), .. } = self;
         tokio::select! {
-            observed = traffic.recv() => match observed {
-                Ok(observed) => Ok(Happening::Observed(observed)),
-                Err(broadcast::error::RecvError::Lagged(steps)) => Ok(Happening::Shown(Line::Missed { steps })),
-                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-            },
+            told = traffic.next() => Ok(Happening::Told(told)),
             entry = events.next() => {
                 let entry = entry
                     .map_err(|error| Failure::other("journal", format!("the journal cannot be read: {error}")))?;
@@ -276,7 +274,11 @@ impl Stage {
     }
 
     /// Shows one step.
-    pub(super) fn show(&mut self, observed: &Observed) -> Result<(), Failure> {
+    pub(super) fn show(&mut self, told: &Told) -> Result<(), Failure> {
+        let observed = match told {
+            Told::Step(observed) => observed,
+            Told::Lost(steps) => return self.tell(&Line::Missed { steps: *steps }),
+        };
         let plugin = observed.plugin.clone();
         if let Some(method) = self.wishes.take(&observed.step) {
             self.tell(&Line::Denied { plugin: plugin.clone(), method })?;
@@ -295,10 +297,19 @@ impl Stage {
             Some("http_request")
                 if observed.step["path"] == health.as_str() || observed.step["path"] == "/ui/" =>
             {
-                self.hide_response = true;
+                self.hidden.push(observed.step["id"].clone());
                 true
             }
-            Some("http_response") => std::mem::take(&mut self.hide_response),
+            Some("http_response") => {
+                let before = self.hidden.len();
+                self.hidden.retain(|id| *id != observed.step["id"]);
+                self.hidden.len() < before
+            }
+            // Who ended answers no more.
+            Some("exit") => {
+                self.hidden.clear();
+                false
+            }
             _ => false,
         }
     }
