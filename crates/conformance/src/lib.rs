@@ -13,6 +13,7 @@ mod events;
 mod http;
 mod junit;
 mod life;
+mod patience;
 mod platform;
 mod report;
 mod run;
@@ -24,7 +25,8 @@ mod usage;
 
 pub use check::{Check, Level, Weight, checks};
 pub use clauses::{Clause, NOT_TESTABLE, clause, clauses};
+pub use patience::Wait;
 pub use report::{Entry, Finding, Report, Verdict};
-pub use run::{KitError, Options, Progress, run};
+pub use run::{Ended, KitError, Options, Progress, run};
 pub use subject::SubjectError;
 pub use transcript::{Mismatch, Outcome, PlayOptions, Playback, Played, TranscriptError, play};

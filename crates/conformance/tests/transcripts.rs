@@ -108,6 +108,17 @@ async fn each_step_that_a_plugin_does_wrong_is_found_at_its_line() {
 }
 
 #[tokio::test]
+async fn the_minimal_example_with_the_rust_sdk_does_what_stands_in_its_transcript() {
+    let options = PlayOptions {
+        plugin: temps_testkit::binaries::built_example("temps-plugin-sdk", "minimal"),
+        transcripts: vec![spec_dir().join("transcripts/minimal-example.jsonl")],
+        ..PlayOptions::default()
+    };
+    let ended = play(&options, |_| {}).await.unwrap().transcripts.remove(0);
+    assert_eq!(ended.outcome, Outcome::Passed, "{}", ended.explain().unwrap_or_default());
+}
+
+#[tokio::test]
 async fn the_plugin_of_another_transcript_does_not_fit() {
     let file = |name: &str| spec_dir().join("transcripts").join(name);
     let ended = played(&file("negative-ack.jsonl"), &file("channel-data-and-event.jsonl"), 0).await;

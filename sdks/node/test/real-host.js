@@ -1,7 +1,7 @@
 // The real daemon for one test, in a home of its own, known as a program only.
 import { execFile, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -64,6 +64,15 @@ export class RealHost {
   async passesTheKit(plugin) {
     const report = await this.temps("plugin", "test", plugin);
     if (!report.conformant || report.counts.passed < 30) throw new Error(`${plugin} does not pass the kit: ${JSON.stringify(report)}`);
+  }
+
+  /** Plays the transcript of the minimal example against a plugin of this name. */
+  async plays(plugin, name) {
+    const text = readFileSync(`${CHECKOUT}spec/v1/transcripts/minimal-example.jsonl`, "utf8");
+    const transcript = `${this.home}/minimal-example.jsonl`;
+    writeFileSync(transcript, text.replace('\\"name\\":\\"minimal\\"', `\\"name\\":\\"${name}\\"`));
+    const played = await this.temps("plugin", "test", plugin, "--transcript", transcript);
+    if (!played.conformant) throw new Error(`${plugin} does something else: ${JSON.stringify(played)}`);
   }
 
   /** Puts a file or a directory into the plugins directory, whole or not at all. */

@@ -30,6 +30,7 @@ function scene(name, body) {
 scene("one life of the minimal example as one file", async (host) => {
   const source = `${CHECKOUT}examples/minimal-node/plugin.js`;
   await host.passesTheKit(bundled(source, `${built}/minimal-node`));
+  await host.plays(`${built}/minimal-node`, "minimal-node");
   host.drop(`${built}/minimal-node`, "minimal-node");
   const first = await host.untilRunning("minimal-node");
   assert.equal(first.version, "0.1.0");

@@ -27,6 +27,7 @@ class RealHostTest(unittest.TestCase):
         with RealHost() as host:
             built = zipped(source, "minimal:plugin.run", self.built)
             host.passes_the_kit(built)
+            host.plays(built, "minimal-python")
             host.drop(built, "minimal-python")
             first = host.until_running("minimal-python")
             self.assertEqual((first["version"], "channel" in str(first)), ("0.1.0", True))

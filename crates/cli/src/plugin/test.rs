@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use temps_conformance::{
-    Entry, KitError, Level, Options, Outcome, PlayOptions, Playback, Played, Progress, Report, Verdict,
+    Entry, KitError, Level, Options, Outcome, PlayOptions, Playback, Played, Progress, Report, Verdict, Wait,
 };
 
 use crate::exit::{Exit, Failure};
@@ -104,6 +104,12 @@ fn played(playback: &Playback) -> String {
 }
 
 fn step(progress: &Progress) -> String {
+    let progress = match progress {
+        Progress::Ended(ended) => ended,
+        Progress::Waiting(Wait { scene, line, up_to_s }) => {
+            return format!("[{scene}] waiting for the {line}, up to {up_to_s} s");
+        }
+    };
     let failed = if progress.failed == 0 { String::new() } else { format!(": {} failed", progress.failed) };
     format!("[{}/{}] {}{failed}", progress.done, progress.all, progress.scene)
 }

@@ -9,22 +9,22 @@ use temps_testkit::daemon::{Daemon, Ended, Following, empty_home, eventually, ru
 use temps_testkit::skip;
 
 /// A place for projects, with the SDKs of this checkout.
-struct Desk {
-    place: tempfile::TempDir,
+pub(crate) struct Desk {
+    pub(crate) place: tempfile::TempDir,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { place: tempfile::tempdir().unwrap() }
     }
 
     /// The `temps` command with what the tools of languages need of this process's environment.
-    fn temps(&self) -> Command {
+    pub(crate) fn temps(&self) -> Command {
         with_tools(temps(self.place.path()))
     }
 
     /// Makes a project, and returns its directory.
-    fn project(&self, name: &str, lang: &str, more: &[&str]) -> PathBuf {
+    pub(crate) fn project(&self, name: &str, lang: &str, more: &[&str]) -> PathBuf {
         let directory = self.place.path().join(name);
         let mut command = self.temps();
         command.args(["--json", "plugin", "new", name, "--lang", lang, "--sdk-path"]).arg(checkout());
@@ -35,7 +35,7 @@ impl Desk {
     }
 
     /// Builds a project quickly, and returns what was built.
-    fn build(&self, project: &Path) -> PathBuf {
+    pub(crate) fn build(&self, project: &Path) -> PathBuf {
         let ended = run(self.temps().args(["--json", "plugin", "build", "--debug"]).arg(project));
         assert_eq!(ended.code, 0, "{ended:?}");
         PathBuf::from(ended.json()["path"].as_str().unwrap())
@@ -69,7 +69,7 @@ fn with_tools(mut command: Command) -> Command {
     command
 }
 
-fn run(command: &mut Command) -> Ended {
+pub(crate) fn run(command: &mut Command) -> Ended {
     command.stdin(Stdio::null()).output().unwrap().into()
 }
 
@@ -285,13 +285,13 @@ fn check_looks_at_what_a_project_is_built_to() {
 
 // ---- dev
 
-fn dev(desk: &Desk, project: &Path, more: &[&str]) -> Following {
+pub(crate) fn dev(desk: &Desk, project: &Path, more: &[&str]) -> Following {
     let mut command = desk.temps();
     command.args(["--json", "--quiet", "plugin", "dev"]).arg(project).args(more).stdin(Stdio::piped());
     Following::start(command)
 }
 
-fn type_in(dev: &mut Following, line: &str) {
+pub(crate) fn type_in(dev: &mut Following, line: &str) {
     use std::io::Write;
     writeln!(dev.process.stdin.as_mut().unwrap(), "{line}").unwrap();
 }

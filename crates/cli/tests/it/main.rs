@@ -14,5 +14,6 @@ mod failpoints;
 mod plugins;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod recording;
 mod serving;
 mod settings;
