@@ -10,7 +10,23 @@ TRANSCRIPT = "set by the test"
 FAULT_LINE = 0
 
 args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-inbox, lock, closing = queue.Queue(), threading.Lock(), threading.Event()
+lock, closing = threading.Lock(), threading.Event()
+
+
+class Inbox:
+    """What the host did, by kind: what comes over the channel and over HTTP has no order between each other."""
+
+    def __init__(self):
+        self.queues = {kind: queue.Queue() for kind in ("frame", "ping", "channel_closed", "http_request", "signal")}
+
+    def put(self, what):
+        self.queues[what[0]].put(what[1])
+
+    def get(self, kind):
+        return self.queues[kind].get()
+
+
+inbox = Inbox()
 
 
 class Channel:
@@ -126,17 +142,11 @@ class Script:
     def __init__(self):
         self.requests, self.channel, self.pings, self.ids = {}, None, [], {}
 
-    def wait(self, kind, step):
-        found, what = inbox.get()
-        if found != kind:
-            fail(f"{kind} was expected, {found} came")
-        return what
-
     def host(self, place, step):
         kind = step["kind"]
         if kind == "signal" and step["signal"] == "SIGKILL":
             time.sleep(60)
-        what = self.wait(kind, step)
+        what = inbox.get(kind)
         if kind == "http_request":
             if (what.method, what.path) != (step["method"], step["path"]):
                 fail(f"{what.method} {what.path} came")

@@ -179,8 +179,9 @@ impl PluginTap {
         });
     }
 
-    fn is_watched(&self) -> bool {
-        self.0.as_ref().is_some_and(|open| open.watchers.want(&open.plugin))
+    /// What is known of the plugin, when somebody watches it.
+    fn watched(&self) -> Option<&Open> {
+        self.0.as_deref().filter(|open| open.watchers.want(&open.plugin))
     }
 
     /// The same stream, whose lines are told as they are read.
@@ -203,10 +204,7 @@ impl PluginTap {
 
     /// Tells a step that is masked already.
     fn tell_with(&self, step: impl FnOnce(&Open) -> Value) {
-        let Some(open) = &self.0 else { return };
-        if !open.watchers.want(&open.plugin) {
-            return;
-        }
+        let Some(open) = self.watched() else { return };
         let (plugin, inspection, step) = (open.plugin.clone(), open.inspection, step(open));
         open.watchers.tell(Observed { plugin, inspection, at: Utc::now(), step });
     }
@@ -273,7 +271,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Tapped<R> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.inner).poll_read(cx, buffer);
-        if this.tap.is_watched() {
+        if this.tap.watched().is_some() {
             this.take(buffer.filled().get(before..).unwrap_or_default());
         } else {
             this.line.clear();

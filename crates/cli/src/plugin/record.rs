@@ -43,7 +43,7 @@ pub(crate) async fn run(arguments: Arguments, client: &Client, output: Output) -
         Ok::<_, Failure>(())
     };
     tokio::pin!(restarting);
-    let mut restarted = false;
+    let (mut restarted, mut begun) = (false, !arguments.restart);
     let why = loop {
         tokio::select! {
             done = &mut restarting, if !restarted => {
@@ -53,7 +53,9 @@ pub(crate) async fn run(arguments: Arguments, client: &Client, output: Output) -
             _ = interrupt.recv() => break None,
             _ = terminate.recv() => break None,
             step = steps.next::<Value>() => match step? {
-                Some(step) if recorder.keep(&step)? => {}
+                // The end of the life before is no part of the one that was asked for.
+                Some(step) if !begun && step["kind"] != "spawn" => {}
+                Some(step) if recorder.keep(&step)? => begun = true,
                 Some(_) => break Some("it is as large as it may be; --max-size gives it more"),
                 None => break Some("the daemon ended it"),
             },

@@ -153,12 +153,14 @@ fn no_secret_is_in_a_recording_and_a_viewer_makes_none() {
     write!(
         stream,
         "POST /api/x/keeper/unknown?token=token-of-a-caller HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\
-         X-Api-Key: key-of-a-caller\r\nCookie: a={cookie}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+         X-Api-Key: key-of-a-caller\r\nSec-Fetch-Site: same-origin\r\nCookie: a={cookie}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         token.trim(),
         body.len()
     )
     .unwrap();
-    stream.read_to_string(&mut String::new()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(" 404 "), "{answer}");
     eventually("the request is in the recording", || {
         std::fs::read_to_string(&file).unwrap().contains("/unknown").then_some(())
     });

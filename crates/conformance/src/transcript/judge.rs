@@ -169,11 +169,14 @@ fn event_id(kind: &Kind) -> Option<String> {
 }
 
 /// Headers that say something else in each life, or are looked at by whoever reads the answer.
-const NOT_COMPARED: [&str; 8] = [
+const NOT_COMPARED: [&str; 11] = [
     "connection",
     "content-length",
     "date",
+    "etag",
+    "expires",
     "keep-alive",
+    "last-modified",
     "sec-websocket-accept",
     "server",
     "transfer-encoding",

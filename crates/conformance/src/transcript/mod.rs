@@ -1,8 +1,10 @@
 //! Plays transcripts against a plugin: what the host did is done again, and what the plugin did is expected again, by shape.
 //!
 //! `read` has the format, `shape` says what counts as the same, `judge` which step something that came is, `wire` sends and
-//! receives, `play` goes through a life. It knows the plugin by its process, its output and its socket, as the checks do.
+//! receives, `play` goes through a life: `act` has the host's steps, `expect` the plugin's. It knows the plugin by its process, its output and its socket, as the checks do.
 
+mod act;
+mod expect;
 mod judge;
 mod play;
 mod read;

@@ -51,7 +51,7 @@ impl Kept {
 impl PluginTap {
     /// The host asks over HTTP.
     pub(crate) fn exchange(&self, method: &str, path: &str, headers: &HeaderMap) -> Exchange {
-        let Some(open) = self.0.as_ref().filter(|open| open.watchers.want(&open.plugin)) else {
+        let Some(open) = self.watched() else {
             return Exchange::default();
         };
         let request = Request {
@@ -67,7 +67,7 @@ impl PluginTap {
     /// The host asks without a body, with nothing but the headers that each request has.
     pub(crate) fn request(&self, method: &str, path: &str) -> Exchange {
         let mut headers = HeaderMap::new();
-        if let Some(open) = &self.0 {
+        if let Some(open) = self.watched() {
             headers.insert(header::HOST, http::HeaderValue::from_static("localhost"));
             headers.insert(header::AUTHORIZATION, http::HeaderValue::from_static("Bearer [masked]"));
             if let Ok(name) = open.plugin.parse() {

@@ -163,10 +163,7 @@ fn bodies_are_kept_as_what_they_are_and_long_ones_in_part() {
     };
     assert_eq!(told("application/json", None, b"{\"a\": 1}", true)["body"], json!({"a": 1}));
     assert_eq!(told("text/plain", None, b"{\"a\": 1}", true)["body"], "{\"a\": 1}");
-    assert_eq!(
-        told("image/png", None, b"\x89PNG\xff", true)["body_base64"],
-        "iVBORw==".replace("Rw==", "R/8=")
-    );
+    assert_eq!(told("image/png", None, b"\x89PNG\xff", true)["body_base64"], "iVBOR/8=");
     let long = told("text/plain", None, "ä".repeat(40_000).as_bytes(), true);
     assert_eq!(
         (long["body"].as_str().unwrap().len(), long["body_bytes"].as_u64()),
