@@ -126,3 +126,51 @@ async fn the_plugin_of_another_transcript_does_not_fit() {
     assert_eq!((mismatch.line, mismatch.field.as_deref()), (Some(2), Some("line.name")));
     assert_eq!((mismatch.expected.as_str(), mismatch.got.as_str()), ("\"hello\"", "\"slack-notifier\""));
 }
+
+#[tokio::test]
+async fn what_cannot_be_done_again_is_said_with_its_line_and_what_cannot_be_read_is_refused() {
+    let inspection = spec_dir().join("transcripts/inspection.jsonl");
+    let text = std::fs::read_to_string(&inspection).unwrap();
+    let begin = text.lines().take(2).collect::<Vec<_>>().join("\n");
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("cut.jsonl");
+    let request =
+        r#"{"from":"host","kind":"http_request","method":"POST","path":"/a","body":"x","body_bytes":70000}"#;
+    for line in [r#"{"from":"host","kind":"lost","steps":3}"#, request] {
+        std::fs::write(&file, format!("{begin}\n{line}\n")).unwrap();
+        let ended = played(&file, &inspection, 0).await;
+        assert!(matches!(ended.outcome, Outcome::NotRun { line: 3, .. }), "{ended:?}");
+    }
+    std::fs::write(&file, text.lines().skip(1).collect::<Vec<_>>().join("\n")).unwrap();
+    let options = PlayOptions {
+        plugin: scripted(&inspection, 0, place.path()),
+        transcripts: vec![file],
+        ..PlayOptions::default()
+    };
+    let refused = play(&options, |_| {}).await.unwrap_err().to_string();
+    assert!(refused.contains("line 1") && refused.contains("in the middle of a life"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_mismatch_stands_in_json_and_junit_with_its_line_and_field() {
+    let place = tempfile::tempdir().unwrap();
+    let negative = spec_dir().join("transcripts/negative-ack.jsonl");
+    let options = PlayOptions {
+        plugin: scripted(&negative, 8, place.path()),
+        transcripts: vec![negative.clone(), spec_dir().join("transcripts/inspection.jsonl")],
+        ..PlayOptions::default()
+    };
+    let playback = play(&options, |_| {}).await.unwrap();
+    let json = serde_json::to_value(&playback).unwrap();
+    assert_eq!(json["conformant"], false);
+    let first = &json["transcripts"][0];
+    assert_eq!(
+        (&first["result"], &first["line"], &first["field"]),
+        (&"failed".into(), &8.into(), &"text.status".into())
+    );
+    let junit = playback.to_junit();
+    assert!(
+        junit.contains("tests=\"2\" failures=\"1\"") && junit.contains("negative-ack.jsonl:8 frame"),
+        "{junit}"
+    );
+}
