@@ -66,7 +66,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    pub(super) fn spawn(
+    fn spawn(
         &mut self,
         step: &Step,
         args: &[String],
@@ -92,7 +92,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    pub(super) fn request(&mut self, at: usize, step: &Step, request: &Request) -> Result<(), Stop> {
+    fn request(&mut self, at: usize, step: &Step, request: &Request) -> Result<(), Stop> {
         let Some(life) = &self.life else { return Ok(()) };
         let (socket, secret, tell) = (life.socket.clone(), life.secret.clone(), self.tell.clone());
         let mut headers = Vec::new();
@@ -133,7 +133,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    pub(super) fn built(
+    fn built(
         &mut self,
         request: &Request,
         headers: Vec<(String, String)>,
@@ -154,7 +154,7 @@ impl Player<'_> {
         built.body(Full::new(Bytes::from(body)).boxed()).map_err(|error| error.to_string())
     }
 
-    pub(super) fn body(&mut self, body: &Body, is_json: bool) -> Result<Vec<u8>, String> {
+    fn body(&mut self, body: &Body, is_json: bool) -> Result<Vec<u8>, String> {
         use base64::Engine;
         if let Some(bytes) = body.body_bytes {
             return Err(format!("the request's body of {bytes} bytes was not kept whole"));
@@ -171,7 +171,7 @@ impl Player<'_> {
     }
 
     /// A frame with settings in the place of masked ones: those that were given, or such as keep the plugin's schema.
-    pub(super) fn unmasked(&self, text: &str) -> String {
+    fn unmasked(&self, text: &str) -> String {
         let Ok(mut frame) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
         let schema = self.manifest.as_ref().and_then(|manifest| manifest.config.as_ref());
         let mut changed = false;
@@ -189,7 +189,7 @@ impl Player<'_> {
         if changed { frame.to_string() } else { text.to_owned() }
     }
 
-    pub(super) async fn send(&self, message: Message) {
+    async fn send(&self, message: Message) {
         if let Some(sending) = &self.sending {
             sending.send(message).await;
         }
@@ -214,7 +214,7 @@ impl Player<'_> {
     }
 
     /// Closes the channel, and waits for the plugin to do so as well.
-    pub(super) async fn close(&mut self, at: usize) -> Result<(), Stop> {
+    async fn close(&mut self, at: usize) -> Result<(), Stop> {
         self.ending = true;
         self.send(Message::Close(None)).await;
         let until = Instant::now() + CLOSING;

@@ -29,7 +29,7 @@ impl Player<'_> {
         }
     }
 
-    pub(super) async fn line(&mut self, at: usize, step: &Step, expected: &str) -> Result<(), Stop> {
+    async fn line(&mut self, at: usize, step: &Step, expected: &str) -> Result<(), Stop> {
         self.judge.comes(at);
         // What stands on stdout after the two lines is the plugin's log.
         let bound = match self.lines {
@@ -57,7 +57,7 @@ impl Player<'_> {
         judged.map_err(|difference| Wrong::at(step, difference).into())
     }
 
-    pub(super) async fn arrival(&mut self, at: usize, step: &Step) -> Result<(), Stop> {
+    async fn arrival(&mut self, at: usize, step: &Step) -> Result<(), Stop> {
         let until = Instant::now() + PATIENCE;
         while !self.judge.has_come(at) {
             if matches!(step.kind, Kind::ChannelClosed) && self.sending.is_none() {
@@ -89,7 +89,7 @@ impl Player<'_> {
     }
 
     /// The plugin ended while something else was expected. What it sent before may still be on its way.
-    pub(super) async fn after_the_end(&mut self, at: usize, step: &Step) -> Result<(), Stop> {
+    async fn after_the_end(&mut self, at: usize, step: &Step) -> Result<(), Stop> {
         let until = Instant::now() + LATE;
         while !self.judge.has_come(at) {
             match timeout_at(until, self.arrivals.recv()).await {
@@ -104,7 +104,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    pub(super) async fn exit(
+    async fn exit(
         &mut self,
         at: usize,
         step: &Step,
@@ -140,7 +140,7 @@ impl Player<'_> {
         Err(Wrong::instead(step, fate).into())
     }
 
-    pub(super) async fn fate(&mut self) -> String {
+    async fn fate(&mut self) -> String {
         match &mut self.life {
             Some(life) => life.obituary().await.trim_start_matches("and ").to_owned(),
             None => "no plugin".into(),
