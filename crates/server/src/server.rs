@@ -135,10 +135,10 @@ impl Server {
     /// # Errors
     /// [`StartError`] says what could not be opened; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_watched(config, Tap::default()).await
+        Self::start_watched(config, Tap::open()).await
     }
 
-    /// The same, with the traffic between the host and its plugins open to be watched.
+    /// The same, with a tap of the caller's at the traffic between the host and its plugins.
     ///
     /// # Errors
     /// Those of [`Server::start`].

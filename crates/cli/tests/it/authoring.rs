@@ -15,22 +15,22 @@ mod platform;
 mod terminal;
 
 /// A place for projects, with the SDKs of this checkout.
-struct Desk {
-    place: tempfile::TempDir,
+pub(crate) struct Desk {
+    pub(crate) place: tempfile::TempDir,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { place: tempfile::tempdir().unwrap() }
     }
 
     /// The `temps` command with what the tools of languages need of this process's environment.
-    fn temps(&self) -> Command {
+    pub(crate) fn temps(&self) -> Command {
         with_tools(temps(self.place.path()))
     }
 
     /// Makes a project, and returns its directory.
-    fn project(&self, name: &str, lang: &str, more: &[&str]) -> PathBuf {
+    pub(crate) fn project(&self, name: &str, lang: &str, more: &[&str]) -> PathBuf {
         let directory = self.place.path().join(name);
         let mut command = self.temps();
         command.args(["--json", "plugin", "new", name, "--lang", lang, "--sdk-path"]).arg(checkout());
@@ -41,7 +41,7 @@ impl Desk {
     }
 
     /// Builds a project quickly, and returns what was built.
-    fn build(&self, project: &Path) -> PathBuf {
+    pub(crate) fn build(&self, project: &Path) -> PathBuf {
         let ended = run(self.temps().args(["--json", "plugin", "build", "--debug"]).arg(project));
         assert_eq!(ended.code, 0, "{ended:?}");
         PathBuf::from(ended.json()["path"].as_str().unwrap())
@@ -75,7 +75,7 @@ fn with_tools(mut command: Command) -> Command {
     command
 }
 
-fn run(command: &mut Command) -> Ended {
+pub(crate) fn run(command: &mut Command) -> Ended {
     command.stdin(Stdio::null()).output().unwrap().into()
 }
 
@@ -128,7 +128,7 @@ fn a_missing_tool_is_named_with_where_it_comes_from() {
 // ---- dev
 
 /// `temps plugin dev` in a project, and what it said first.
-struct Dev {
+pub(crate) struct Dev {
     lines: Following,
     home: PathBuf,
     url: String,
@@ -136,7 +136,7 @@ struct Dev {
 
 impl Dev {
     /// Starts it, and waits until its platform is there.
-    fn start(desk: &Desk, project: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(desk: &Desk, project: &Path, more: &[&str]) -> Self {
         let mut command = desk.temps();
         command.args(["--json", "--quiet", "plugin", "dev"]).arg(project).args(more).stdin(Stdio::piped());
         let mut lines = Following::start(command);
@@ -146,12 +146,12 @@ impl Dev {
     }
 
     /// The next line of this kind.
-    fn next(&mut self, what: &str) -> Value {
+    pub(crate) fn next(&mut self, what: &str) -> Value {
         serde_json::from_str(&self.lines.line_with(&format!("\"what\":\"{what}\""))).unwrap()
     }
 
     /// The next line that holds a text.
-    fn line_with(&mut self, text: &str) -> String {
+    pub(crate) fn line_with(&mut self, text: &str) -> String {
         self.lines.line_with(text)
     }
 
@@ -163,7 +163,7 @@ impl Dev {
         state["pid"].as_u64().unwrap()
     }
 
-    fn type_in(&mut self, line: &str) {
+    pub(crate) fn type_in(&mut self, line: &str) {
         use std::io::Write;
         writeln!(self.lines.process.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
@@ -174,12 +174,12 @@ impl Dev {
     }
 
     /// Asks a route of the platform.
-    fn asked(&self, path: &str) -> String {
+    pub(crate) fn asked(&self, path: &str) -> String {
         asked(&self.home, &self.url, path)
     }
 
     /// Ends it as Ctrl-C does; nothing may stay behind.
-    fn end(self) {
+    pub(crate) fn end(self) {
         signal_process(&self.lines.process, Signal::INT);
         let (code, said) = self.lines.end();
         assert_eq!(code, 0, "{said}");
@@ -188,7 +188,7 @@ impl Dev {
 }
 
 /// Asks a route of a daemon with the token of its home.
-fn asked(home: &Path, url: &str, path: &str) -> String {
+pub(crate) fn asked(home: &Path, url: &str, path: &str) -> String {
     use std::io::{Read, Write};
     let token = std::fs::read_to_string(home.join("state/admin-token")).unwrap();
     let address = url.trim_start_matches("http://");

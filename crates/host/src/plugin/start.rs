@@ -474,12 +474,12 @@ async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<Chan
         metrics: shared.metrics.clone(),
         tap: link.tap.clone(),
     };
-    link.tap.request("GET", channel::CHANNEL_PATH);
+    let told = link.tap.request("GET", channel::CHANNEL_PATH);
     let opened = channel::open(spec, &link.socket, link.launcher_pid).await;
     match &opened {
-        Ok(Opened::Channel(_)) => link.tap.response(101),
+        Ok(Opened::Channel(_)) => told.answered(101),
         Ok(Opened::Unsupported { status }) | Err(channel::OpenError::Refused { status }) => {
-            link.tap.response(*status)
+            told.answered(*status)
         }
         Err(_) => {}
     }

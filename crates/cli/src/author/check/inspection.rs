@@ -7,7 +7,7 @@ use std::time::Duration;
 use temps_host::config::GrantsDefault;
 use temps_host::plugin::PluginState;
 use temps_host::protocol::PluginManifest;
-use temps_host::tap::Tap;
+use temps_host::tap::{Tap, Told};
 use temps_server::Server;
 use temps_server::config::{Config, Places};
 
@@ -91,8 +91,9 @@ async fn in_home(path: &Path, home: &Path) -> Result<Inspection, Failure> {
     let _ = daemon.await;
     let (reason, manifest) = ended?;
     let mut printed = Vec::new();
-    while let Ok(observed) = traffic.try_recv() {
-        if let Some(line) = observed.step["line"].as_str()
+    while let Some(told) = traffic.try_next() {
+        if let Told::Step(observed) = told
+            && let Some(line) = observed.step["line"].as_str()
             && printed.len() < LINES
         {
             printed.push(line.to_owned());

@@ -3,11 +3,10 @@
 //! The platform is the daemon itself, in a home that is gone afterwards: the plugin is inspected, granted, confined,
 //! started and fed as in production. `world` is what the platform has, `watch` says when a file changed, `stage` is all that
 //! runs, `plugin` does what an operator would, `keys` is what can be typed, `scene` turns what happens into lines, `wishes`
-//! compares what the plugin asks for with what it does, `record` keeps the traffic.
+//! compares what the plugin asks for with what it does.
 
 mod keys;
 mod plugin;
-mod record;
 mod scene;
 mod stage;
 mod watch;
@@ -19,16 +18,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use temps_host::tap::Told;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::record::Recorder;
 use self::scene::Line;
 use self::stage::{Happening, Stage};
 use self::watch::Change;
 use super::project::Project;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::recording::Recorder;
 
 /// How long work that cannot be interrupted may hold up the end.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
 /// Runs until Ctrl-C.
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     let project = Project::find(&arguments.dir)?;
-    let recorder = arguments.record.as_deref().map(Recorder::create).transpose()?;
+    let recorder = arguments.record.as_deref().map(|path| Recorder::create(path, u64::MAX)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -87,11 +87,7 @@ async fn develop(
             _ = interrupt.recv() => break Ok(()),
             _ = terminate.recv() => break Ok(()),
             happening = stage.next() => match happening {
-                Ok(Happening::Observed(observed)) => match &mut recorder {
-                    Some(recorder) if !observed.inspection => recorder.keep(&observed),
-                    _ => Ok(()),
-                }
-                .and_then(|()| stage.show(&observed)),
+                Ok(Happening::Told(told)) => record(&mut recorder, &told).and_then(|()| stage.show(&told)),
                 Ok(Happening::Shown(line)) => output.entry(&line, Line::text),
                 Ok(Happening::Audited) => stage.look().await,
                 Ok(Happening::Built(done)) => stage.put(done),
@@ -111,9 +107,22 @@ async fn develop(
             break Err(failure);
         }
     };
-    stage.close().await;
+    // How the plugin ended belongs to the recording.
+    for told in stage.close().await {
+        record(&mut recorder, &told)?;
+    }
     // Nobody reads any more is as good an end as Ctrl-C.
     result
+}
+
+fn record(recorder: &mut Option<Recorder>, told: &Told) -> Result<(), Failure> {
+    match (recorder, told) {
+        (Some(recorder), Told::Step(observed)) if !observed.inspection => {
+            recorder.keep(&observed.step).map(drop)
+        }
+        (Some(recorder), Told::Lost(steps)) => recorder.lose(*steps).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Lines of the terminal, or of whatever stands at stdin; its end ends nothing.

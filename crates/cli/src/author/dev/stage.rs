@@ -10,11 +10,11 @@ use temps_host::PluginHost;
 use temps_host::events::EventTail;
 use temps_host::plugin::{PluginSnapshot, PluginState};
 use temps_host::protocol::PluginManifest;
-use temps_host::tap::{Observed, Tap};
+use temps_host::tap::{Observed, Tap, Told, Watcher};
 use temps_server::Server;
 use temps_server::api::plugins::{GrantRef, LogLine};
 use temps_server::config::{Config, Places};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::Arguments;
@@ -35,8 +35,8 @@ pub(super) type Done = (Result<Built, Failure>, Instant);
 
 /// Something that happened, to be shown or to be answered.
 pub(super) enum Happening {
-    /// A step between host and plugin.
-    Observed(Arc<Observed>),
+    /// A step between host and plugin, or steps that were lost.
+    Told(Told),
     /// Nothing but a line.
     Shown(Line),
     /// Something was recorded, so that the plugin's state may be another one.
@@ -59,7 +59,7 @@ pub(super) struct Stage {
     misfit: Option<String>,
     pub(super) client: Client,
     pub(super) host: PluginHost,
-    traffic: broadcast::Receiver<Arc<Observed>>,
+    traffic: Watcher,
     events: EventTail,
     audit: watch::Receiver<()>,
     stop: oneshot::Sender<()>,
@@ -74,8 +74,8 @@ pub(super) struct Stage {
     pub(super) granted: Vec<GrantRef>,
     /// When the change came that the next start answers.
     pub(super) changed_at: Instant,
-    /// Questions that were not shown, and whose answers are to come.
-    hidden: u32,
+    /// Requests that were not shown, so that their answers are not, either.
+    hidden: Vec<Value>,
     replaced: u64,
 }
 
@@ -142,13 +142,13 @@ impl Stage {
             wishes: Wishes::default(),
             granted: Vec::new(),
             changed_at: Instant::now(),
-            hidden: 0,
+            hidden: Vec::new(),
             replaced: 0,
         };
         match stage.begin(url, sign_in).await {
             Ok(()) => Ok(stage),
             Err(failure) => {
-                stage.close().await;
+                drop(stage.close().await);
                 Err(failure)
             }
         }
@@ -162,9 +162,9 @@ impl Stage {
         self.build()
     }
 
-    /// Stops everything, and waits until it is gone.
-    pub(super) async fn close(self) {
-        let Self { stop, daemon, build, home, .. } = self;
+    /// Stops everything, and waits until it is gone. Returns what was not looked at of the traffic.
+    pub(super) async fn close(self) -> Vec<Told> {
+        let Self { stop, daemon, build, home, mut traffic, .. } = self;
         // The receiver is gone only when the daemon is.
         let _ = stop.send(());
         let _ = daemon.await;
@@ -172,6 +172,7 @@ impl Stage {
             build.abort();
         }
         drop(home);
+        std::iter::from_fn(|| traffic.try_next()).collect()
     }
 
     pub(super) fn tell(&self, line: &Line) -> Result<(), Failure> {
@@ -186,11 +187,7 @@ impl Stage {
     pub(super) async fn next(&mut self) -> Result<Happening, Failure> {
         let Self { traffic, events, audit, build, log: (_, log), .. } = self;
         tokio::select! {
-            observed = traffic.recv() => match observed {
-                Ok(observed) => Ok(Happening::Observed(observed)),
-                Err(broadcast::error::RecvError::Lagged(steps)) => Ok(Happening::Shown(Line::Missed { steps })),
-                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-            },
+            told = traffic.next() => Ok(Happening::Told(told)),
             entry = events.next() => {
                 let entry = entry
                     .map_err(|error| Failure::other("journal", format!("the journal cannot be read: {error}")))?;
@@ -295,7 +292,11 @@ impl Stage {
     }
 
     /// Shows one step.
-    pub(super) fn show(&mut self, observed: &Observed) -> Result<(), Failure> {
+    pub(super) fn show(&mut self, told: &Told) -> Result<(), Failure> {
+        let observed = match told {
+            Told::Step(observed) => observed,
+            Told::Lost(steps) => return self.tell(&Line::Missed { steps: *steps }),
+        };
         let plugin = observed.plugin.clone();
         if let Some(method) = self.wishes.take(&observed.step) {
             self.tell(&Line::Denied { plugin: plugin.clone(), method })?;
@@ -314,16 +315,18 @@ impl Stage {
             Some("http_request")
                 if observed.step["path"] == health.as_str() || observed.step["path"] == "/ui/" =>
             {
-                self.hidden += 1;
+                self.hidden.push(observed.step["id"].clone());
                 true
             }
-            Some("spawn") => {
-                self.hidden = 0;
+            Some("http_response") => {
+                let before = self.hidden.len();
+                self.hidden.retain(|id| *id != observed.step["id"]);
+                self.hidden.len() < before
+            }
+            // Who ended answers no more.
+            Some("exit") => {
+                self.hidden.clear();
                 false
-            }
-            Some("http_response") if self.hidden > 0 => {
-                self.hidden -= 1;
-                true
             }
             _ => false,
         }
