@@ -66,12 +66,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    fn spawn(
-        &mut self,
-        step: &Step,
-        args: &[String],
-        env: &Map<String, Value>,
-    ) -> Result<(), Stop> {
+    fn spawn(&mut self, step: &Step, args: &[String], env: &Map<String, Value>) -> Result<(), Stop> {
         let variable = |name: &str| env.get(name).and_then(Value::as_str).map(str::to_owned);
         let mut how = self.theatre.base.clone();
         how.features = variable("TEMPS_FEATURES").unwrap_or_default();
