@@ -35,8 +35,11 @@ impl Stage {
             self.tell(&line)?;
             self.configure().await?;
         }
+        // Also while the version before runs, and the one after an edit waits.
+        if plugin.allowed_actions.contains(&"grant") {
+            self.grant(&plugin).await?;
+        }
         match plugin.state {
-            PluginState::Held => self.grant(&plugin).await,
             PluginState::Running if self.seen.running != plugin.starts => {
                 self.seen.running = plugin.starts;
                 self.ready(&plugin)

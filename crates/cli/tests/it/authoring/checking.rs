@@ -87,7 +87,11 @@ fn what_cannot_be_started_is_explained_with_the_path_of_the_author() {
         ("lost", "#!/usr/bin/env python4\n", "names the interpreter python4"),
         ("text", "echo manifest\n", "does not begin with #!"),
         ("short", "#!/bin/sh\necho gone >&2\nexit 3\n", "start it by hand"),
-        ("typed", "#!/bin/sh\necho '{\"name\":\"typed\",\"version\":5}'\nsleep 60\n", "expected a string"),
+        (
+            "typed",
+            "#!/bin/sh\necho '{\"type\":\"manifest\",\"name\":\"typed\",\"version\":5}'\nsleep 60\n",
+            "expected a string",
+        ),
         ("python", "#!/usr/bin/env python3\nimport nothere\n", "No module named 'nothere'"),
     ];
     for (name, text, words) in cases {
@@ -110,7 +114,7 @@ fn a_directory_is_looked_at_with_its_links_and_never_leads_elsewhere() {
     let (code, findings) = said(&desk, &tree);
     assert!(code == 1 && findings.contains("no_program"), "a directory is no program: {findings}");
     std::fs::remove_dir(tree.join("plugin")).unwrap();
-    let line = r#"{"name":"it","version":"1.0.0","description":"d","health_path":"/h","permissions":{},"egress":[]}"#;
+    let line = r#"{"type":"manifest","name":"it","version":"1.0.0","description":"d","health_path":"/h","permissions":{},"egress":[]}"#;
     printing(&tree, "plugin", line, 0o755);
     // A link to the directory itself would be copied for ever.
     std::os::unix::fs::symlink(".", tree.join("loop")).unwrap();
