@@ -7,12 +7,15 @@
 
 mod audit;
 mod channel;
+mod dev;
 mod events;
 mod floor;
+mod languages;
 mod memory;
 mod proxy;
 mod publish;
 mod rig;
+mod sdks;
 mod spawn;
 mod stats;
 
@@ -26,8 +29,8 @@ use crate::stats::Figure;
 #[derive(Parser)]
 struct Arguments {
     /// Sections to run; all by default.
-    #[arg(long, value_delimiter = ',')]
-    section: Vec<Section>,
+    #[arg(value_enum, value_name = "SECTION")]
+    sections: Vec<Section>,
     /// Prints one JSON object per figure instead of a table.
     #[arg(long)]
     json: bool,
@@ -44,17 +47,28 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Section {
+    /// Requests of a plugin over the channel
     Channel,
+    /// Durable publishes
     Publish,
+    /// Deliveries to many plugins
     Events,
+    /// The audit trail
     Audit,
+    /// Requests to a plugin's routes
     Proxy,
+    /// Starts, of one plugin and of a hundred
     Spawn,
+    /// Memory at rest
     Memory,
+    /// The four SDKs side by side
+    Sdks,
+    /// From a save to the new version running, under `temps plugin dev`, in each language
+    Dev,
 }
 
 impl Section {
-    const ALL: [Section; 7] = [
+    const ALL: [Section; 9] = [
         Section::Channel,
         Section::Publish,
         Section::Events,
@@ -62,12 +76,9 @@ impl Section {
         Section::Proxy,
         Section::Spawn,
         Section::Memory,
+        Section::Sdks,
+        Section::Dev,
     ];
-
-    /// Whether the section measures single round trips, and so runs on one CPU.
-    fn is_pinned(self) -> bool {
-        matches!(self, Section::Channel | Section::Proxy)
-    }
 }
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -97,7 +108,7 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 fn run_all(arguments: &Arguments) -> Outcome<()> {
     let sections =
-        if arguments.section.is_empty() { Section::ALL.to_vec() } else { arguments.section.clone() };
+        if arguments.sections.is_empty() { Section::ALL.to_vec() } else { arguments.sections.clone() };
     let mut figures: Vec<Figure> = Vec::new();
     for section in sections {
         eprintln!("measuring {section:?} …");
@@ -124,27 +135,40 @@ fn run_all(arguments: &Arguments) -> Outcome<()> {
 
 #[expect(clippy::print_stdout, reason = "a command talks to its user")]
 fn run_here(section: Section) -> Outcome<()> {
-    if section.is_pinned() {
-        let mut cpus = rustix::thread::CpuSet::new();
-        cpus.set(0);
-        rustix::thread::sched_setaffinity(None, &cpus)?;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let figures = runtime.block_on(async {
-        match section {
-            Section::Channel => channel::measure().await,
-            Section::Publish => publish::measure().await,
-            Section::Events => events::measure().await,
-            Section::Audit => audit::measure().await,
-            Section::Proxy => proxy::measure().await,
-            Section::Spawn => spawn::measure().await,
-            Section::Memory => memory::measure().await,
+    let figures = match section {
+        Section::Channel => on_one_cpu(channel::measure())?,
+        Section::Publish => anywhere(publish::measure())?,
+        Section::Events => anywhere(events::measure())?,
+        Section::Audit => anywhere(audit::measure())?,
+        Section::Proxy => on_one_cpu(proxy::measure())?,
+        Section::Spawn => anywhere(spawn::measure())?,
+        Section::Memory => anywhere(memory::measure())?,
+        Section::Sdks => {
+            let round_trips = on_one_cpu(sdks::measure_round_trips())?;
+            [round_trips, anywhere(sdks::measure_the_rest())?].concat()
         }
-    })?;
+        Section::Dev => anywhere(dev::measure())?,
+    };
     for figure in figures {
         println!("{}", serde_json::to_string(&figure)?);
     }
     Ok(())
+}
+
+/// Measures single round trips: on one CPU, with every process that is started meanwhile.
+fn on_one_cpu(work: impl Future<Output = Outcome<Vec<Figure>>>) -> Outcome<Vec<Figure>> {
+    let all = rustix::thread::sched_getaffinity(None)?;
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(0);
+    rustix::thread::sched_setaffinity(None, &one)?;
+    let figures = anywhere(work);
+    rustix::thread::sched_setaffinity(None, &all)?;
+    figures
+}
+
+/// Measures where the scheduler places things. The runtime and its threads are gone afterwards.
+fn anywhere(work: impl Future<Output = Outcome<Vec<Figure>>>) -> Outcome<Vec<Figure>> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
 }
 
 fn table(figures: &[Figure]) -> comfy_table::Table {

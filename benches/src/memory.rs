@@ -47,7 +47,7 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
 }
 
 /// Private memory of a process in KiB: what would be free if it ended.
-fn private_kib(pid: &str) -> Outcome<f64> {
+pub(crate) fn private_kib(pid: &str) -> Outcome<f64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let mut sum = 0.0;
     for line in rollup.lines().filter(|line| line.starts_with("Private_")) {

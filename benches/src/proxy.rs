@@ -71,7 +71,7 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     ])
 }
 
-async fn open<S>(stream: S) -> Outcome<SendRequest<Empty<Bytes>>>
+pub(crate) async fn open<S>(stream: S) -> Outcome<SendRequest<Empty<Bytes>>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -92,7 +92,7 @@ async fn ask(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<()> 
     if status.is_success() { Ok(()) } else { Err(format!("{path} answered {status}").into()) }
 }
 
-async fn serial(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<Samples> {
+pub(crate) async fn serial(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<Samples> {
     let mut nanos = Vec::with_capacity(COUNT);
     for _ in 0..COUNT {
         let begin = Instant::now();

@@ -26,23 +26,32 @@ pub(crate) struct Rig {
 impl Rig {
     /// Starts a host without plugins.
     pub(crate) async fn start() -> Outcome<Self> {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts a host without plugins, with a configuration that was changed.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut HostConfig)) -> Outcome<Self> {
         let directory = Arc::new(tempfile::Builder::new().prefix("tb").tempdir()?);
         for name in ["plugins", "state", "run"] {
             std::fs::create_dir(directory.path().join(name))?;
         }
-        Self::start_in(directory).await
+        Self::start_in(directory, change).await
     }
 
     /// Starts another host over the same directories, after the first was shut down.
     pub(crate) async fn restart(&self) -> Outcome<Self> {
-        Self::start_in(Arc::clone(&self.directory)).await
+        Self::start_in(Arc::clone(&self.directory), |_| {}).await
     }
 
-    async fn start_in(directory: Arc<tempfile::TempDir>) -> Outcome<Self> {
+    async fn start_in(
+        directory: Arc<tempfile::TempDir>,
+        change: impl FnOnce(&mut HostConfig),
+    ) -> Outcome<Self> {
         let root = directory.path();
         let store = temps_store::sqlite::SqliteStore::open(&root.join("state/temps.db"))?;
         let mut config = HostConfig::for_places(root.join("plugins"), root.join("state"), root.join("run"));
         config.restart.quarantine_after = 0;
+        change(&mut config);
         let host = PluginHost::builder()
             .config(config)
             .platform(Arc::new(BenchPlatform))
