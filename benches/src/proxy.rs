@@ -27,10 +27,7 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     let rig = Rig::start().await?;
     rig.drop_plugins(1)?;
     rig.running(1).await?;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let router = rig.host.router();
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let address = rig.serve().await?;
     let by_hand = rig.directory.path().join("by-hand");
     copy_named(&bench_plugin()?, &by_hand, "by-hand")?;
     let child = start_by_hand(&by_hand, rig.directory.path())?;

@@ -1,11 +1,13 @@
 //! A real host for measuring: a store on disk, a small platform, plugins that answer the rig's questions.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
+use axum::serve::ListenerExt;
 use http_body_util::BodyExt;
 use temps_host::{Caller, HostConfig, Platform, PlatformError, PluginHost, PluginState, Role};
 use temps_protocol::ProjectInfo;
@@ -94,6 +96,16 @@ impl Rig {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// Serves the host's routes at a port of this machine, and sends what it has at once, as the daemon does.
+    pub(crate) async fn serve(&self) -> Outcome<SocketAddr> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let router = self.host.router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(address)
     }
 
     /// Asks a plugin's route through the host, without a network between.

@@ -45,10 +45,7 @@ pub(crate) async fn measure_round_trips() -> Outcome<Vec<Figure>> {
     let rig = rig(Some(NO_QUOTA)).await?;
     drop_all(&rig)?;
     rig.running(Language::ALL.len()).await?;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let router = rig.host.router();
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let address = rig.serve().await?;
     let mut channel = vec![Vec::new(); Language::ALL.len()];
     let mut route = channel.clone();
     for _ in 0..REPETITIONS {
