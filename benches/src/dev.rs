@@ -13,6 +13,7 @@ use tokio::process::{Child, ChildStdout};
 
 use crate::Outcome;
 use crate::languages::{Language, built_node_sdk, checkout, require_all, run};
+use crate::rig::beside;
 use crate::stats::{Figure, Samples};
 
 /// Edits of each project.
@@ -23,10 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     require_all()?;
-    let temps = std::env::current_exe()?.with_file_name("temps");
-    if !temps.is_file() {
-        return Err(format!("{} is missing; build it with `make bench`", temps.display()).into());
-    }
+    let temps = beside("temps")?;
     let mut figures = Vec::new();
     for language in Language::ALL {
         figures.push(edits(&temps, language).await?);

@@ -79,6 +79,11 @@ impl Section {
         Section::Sdks,
         Section::Dev,
     ];
+
+    /// Whether the section measures single round trips, and so runs on one CPU.
+    fn is_pinned(self) -> bool {
+        matches!(self, Section::Channel | Section::Proxy)
+    }
 }
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -135,40 +140,29 @@ fn run_all(arguments: &Arguments) -> Outcome<()> {
 
 #[expect(clippy::print_stdout, reason = "a command talks to its user")]
 fn run_here(section: Section) -> Outcome<()> {
-    let figures = match section {
-        Section::Channel => on_one_cpu(channel::measure())?,
-        Section::Publish => anywhere(publish::measure())?,
-        Section::Events => anywhere(events::measure())?,
-        Section::Audit => anywhere(audit::measure())?,
-        Section::Proxy => on_one_cpu(proxy::measure())?,
-        Section::Spawn => anywhere(spawn::measure())?,
-        Section::Memory => anywhere(memory::measure())?,
-        Section::Sdks => {
-            let round_trips = on_one_cpu(sdks::measure_round_trips())?;
-            [round_trips, anywhere(sdks::measure_the_rest())?].concat()
+    if section.is_pinned() {
+        let mut cpus = rustix::thread::CpuSet::new();
+        cpus.set(0);
+        rustix::thread::sched_setaffinity(None, &cpus)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let figures = runtime.block_on(async {
+        match section {
+            Section::Channel => channel::measure().await,
+            Section::Publish => publish::measure().await,
+            Section::Events => events::measure().await,
+            Section::Audit => audit::measure().await,
+            Section::Proxy => proxy::measure().await,
+            Section::Spawn => spawn::measure().await,
+            Section::Memory => memory::measure().await,
+            Section::Sdks => sdks::measure().await,
+            Section::Dev => dev::measure().await,
         }
-        Section::Dev => anywhere(dev::measure())?,
-    };
+    })?;
     for figure in figures {
         println!("{}", serde_json::to_string(&figure)?);
     }
     Ok(())
-}
-
-/// Measures single round trips: on one CPU, with every process that is started meanwhile.
-fn on_one_cpu(work: impl Future<Output = Outcome<Vec<Figure>>>) -> Outcome<Vec<Figure>> {
-    let all = rustix::thread::sched_getaffinity(None)?;
-    let mut one = rustix::thread::CpuSet::new();
-    one.set(0);
-    rustix::thread::sched_setaffinity(None, &one)?;
-    let figures = anywhere(work);
-    rustix::thread::sched_setaffinity(None, &all)?;
-    figures
-}
-
-/// Measures where the scheduler places things. The runtime and its threads are gone afterwards.
-fn anywhere(work: impl Future<Output = Outcome<Vec<Figure>>>) -> Outcome<Vec<Figure>> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
 }
 
 fn table(figures: &[Figure]) -> comfy_table::Table {

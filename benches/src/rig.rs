@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use crate::Outcome;
 
 /// How long the rig waits for anything before it gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A host with its directories. The directories go with the last host over them.
 pub(crate) struct Rig {
@@ -31,7 +31,7 @@ impl Rig {
         Self::start_with(|_| {}).await
     }
 
-    /// Starts a host without plugins, with a configuration that was changed.
+    /// Starts a host without plugins, whose configuration is changed before.
     pub(crate) async fn start_with(change: impl FnOnce(&mut HostConfig)) -> Outcome<Self> {
         let directory = Arc::new(tempfile::Builder::new().prefix("tb").tempdir()?);
         for name in ["plugins", "state", "run"] {
@@ -70,13 +70,18 @@ impl Rig {
 
     /// The same with other names. Those that begin with `plain` know nothing of acks.
     pub(crate) fn drop_plugins_named(&self, name: &str, count: usize) -> Outcome<()> {
-        let plugins = self.directory.path().join("plugins");
+        let plugins = self.plugins();
         for index in 0..count {
             let hidden = plugins.join(format!(".{name}-{index}"));
             copy_named(&bench_plugin()?, &hidden, &format!("{name}-{index}"))?;
             std::fs::rename(&hidden, plugins.join(format!("{name}-{index}")))?;
         }
         Ok(())
+    }
+
+    /// Where the host finds its plugins.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.directory.path().join("plugins")
     }
 
     /// Waits until `count` plugins run.
@@ -125,9 +130,14 @@ impl Rig {
     }
 }
 
-/// The bench plugin, built beside the rig.
+/// The bench plugin.
 pub(crate) fn bench_plugin() -> Outcome<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("bench-plugin");
+    beside("bench-plugin")
+}
+
+/// A program that was built beside the rig.
+pub(crate) fn beside(name: &str) -> Outcome<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
     if path.is_file() {
         Ok(path)
     } else {

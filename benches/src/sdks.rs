@@ -39,9 +39,29 @@ const NO_QUOTA: u32 = 10_000;
 /// One value for each language, in the order of [`Language::ALL`].
 type Row = Vec<f64>;
 
-/// Round trips, with everything on one CPU.
-pub(crate) async fn measure_round_trips() -> Outcome<Vec<Figure>> {
+pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     require_all()?;
+    let everywhere = rustix::thread::sched_getaffinity(None)?;
+    let mut one_cpu = rustix::thread::CpuSet::new();
+    one_cpu.set(0);
+    keep_on(&one_cpu)?;
+    let mut figures = round_trips().await?;
+    keep_on(&everywhere)?;
+    figures.extend(the_rest().await?);
+    Ok(figures)
+}
+
+/// Keeps this process's threads, and all that they start from now on, on these CPUs.
+fn keep_on(cpus: &rustix::thread::CpuSet) -> Outcome<()> {
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let id = thread?.file_name().to_string_lossy().parse()?;
+        rustix::thread::sched_setaffinity(rustix::process::Pid::from_raw(id), cpus)?;
+    }
+    Ok(())
+}
+
+/// Round trips, with everything on one CPU.
+async fn round_trips() -> Outcome<Vec<Figure>> {
     let rig = rig(Some(NO_QUOTA)).await?;
     drop_all(&rig)?;
     rig.running(Language::ALL.len()).await?;
@@ -73,7 +93,7 @@ pub(crate) async fn measure_round_trips() -> Outcome<Vec<Figure>> {
 }
 
 /// Events, starts and memory, placed as the scheduler likes.
-pub(crate) async fn measure_the_rest() -> Outcome<Vec<Figure>> {
+async fn the_rest() -> Outcome<Vec<Figure>> {
     let (mut limited, mut free) = (Row::new(), Row::new());
     for language in Language::ALL {
         limited.push(events(language, None).await?);
@@ -154,7 +174,7 @@ fn drop_all(rig: &Rig) -> Outcome<()> {
 }
 
 fn drop_plugin(rig: &Rig, language: Language) -> Outcome<()> {
-    let (name, plugins) = (language.plugin(), rig.directory.path().join("plugins"));
+    let (name, plugins) = (language.plugin(), rig.plugins());
     // What is built beside its place and moved there is never seen half.
     let hidden = plugins.join(format!(".{name}"));
     build_plugin(language, &hidden)?;
