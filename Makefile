@@ -31,7 +31,7 @@ parity: ## Write docs/sdk-parity.md: what the conformance kit finds of each SDK
 
 bench: ## Measure latency, throughput and memory on this machine
 	@scripts/setup.sh run
-	@cargo build --release --locked -p temps-benches --bins
+	@cargo build --release --locked -p temps-benches -p temps-testkit --bins
 	@target/release/temps-bench
 
 # What a run of faults may be told; what is not said has a default.

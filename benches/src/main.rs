@@ -9,7 +9,9 @@ mod audit;
 mod channel;
 mod events;
 mod floor;
+mod layers;
 mod memory;
+mod neighbours;
 mod proxy;
 mod publish;
 mod rig;
@@ -50,18 +52,22 @@ enum Section {
     Audit,
     Proxy,
     Spawn,
+    Layers,
     Memory,
+    Neighbours,
 }
 
 impl Section {
-    const ALL: [Section; 7] = [
+    const ALL: [Section; 9] = [
         Section::Channel,
         Section::Publish,
         Section::Events,
         Section::Audit,
         Section::Proxy,
         Section::Spawn,
+        Section::Layers,
         Section::Memory,
+        Section::Neighbours,
     ];
 
     /// Whether the section measures single round trips, and so runs on one CPU.
@@ -118,6 +124,9 @@ fn run_all(arguments: &Arguments) -> Outcome<()> {
     }
     if !arguments.json {
         println!("{}", table(&figures));
+        for note in figures.iter().filter_map(|figure| figure.note.as_ref()) {
+            println!("- {note}");
+        }
     }
     Ok(())
 }
@@ -138,7 +147,9 @@ fn run_here(section: Section) -> Outcome<()> {
             Section::Audit => audit::measure().await,
             Section::Proxy => proxy::measure().await,
             Section::Spawn => spawn::measure().await,
+            Section::Layers => layers::measure().await,
             Section::Memory => memory::measure().await,
+            Section::Neighbours => neighbours::measure().await,
         }
     })?;
     for figure in figures {

@@ -48,9 +48,14 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
 
 /// Private memory of a process in KiB: what would be free if it ended.
 fn private_kib(pid: &str) -> Outcome<f64> {
+    kib_of(pid, "Private_")
+}
+
+/// The sum of the lines of a process's memory that begin with `word`, in KiB.
+pub(crate) fn kib_of(pid: &str, word: &str) -> Outcome<f64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let mut sum = 0.0;
-    for line in rollup.lines().filter(|line| line.starts_with("Private_")) {
+    for line in rollup.lines().filter(|line| line.starts_with(word)) {
         sum +=
             line.split_whitespace().nth(1).ok_or("a line of smaps_rollup has no number")?.parse::<f64>()?;
     }

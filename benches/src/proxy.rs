@@ -71,7 +71,7 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     ])
 }
 
-async fn open<S>(stream: S) -> Outcome<SendRequest<Empty<Bytes>>>
+pub(crate) async fn open<S>(stream: S) -> Outcome<SendRequest<Empty<Bytes>>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -80,7 +80,7 @@ where
     Ok(sender)
 }
 
-async fn ask(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<()> {
+pub(crate) async fn ask(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<()> {
     let request = axum::http::Request::get(path)
         .header("host", "localhost")
         .header("authorization", "Bearer by-hand")

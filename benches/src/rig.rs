@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use crate::Outcome;
 
 /// How long the rig waits for anything before it gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A host with its directories. The directories go with the last host over them.
 pub(crate) struct Rig {
@@ -26,23 +26,32 @@ pub(crate) struct Rig {
 impl Rig {
     /// Starts a host without plugins.
     pub(crate) async fn start() -> Outcome<Self> {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts a host without plugins, whose configuration is changed before.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut HostConfig)) -> Outcome<Self> {
         let directory = Arc::new(tempfile::Builder::new().prefix("tb").tempdir()?);
         for name in ["plugins", "state", "run"] {
             std::fs::create_dir(directory.path().join(name))?;
         }
-        Self::start_in(directory).await
+        Self::start_in(directory, change).await
     }
 
     /// Starts another host over the same directories, after the first was shut down.
     pub(crate) async fn restart(&self) -> Outcome<Self> {
-        Self::start_in(Arc::clone(&self.directory)).await
+        Self::start_in(Arc::clone(&self.directory), |_| {}).await
     }
 
-    async fn start_in(directory: Arc<tempfile::TempDir>) -> Outcome<Self> {
+    async fn start_in(
+        directory: Arc<tempfile::TempDir>,
+        change: impl FnOnce(&mut HostConfig),
+    ) -> Outcome<Self> {
         let root = directory.path();
         let store = temps_store::sqlite::SqliteStore::open(&root.join("state/temps.db"))?;
         let mut config = HostConfig::for_places(root.join("plugins"), root.join("state"), root.join("run"));
         config.restart.quarantine_after = 0;
+        change(&mut config);
         let host = PluginHost::builder()
             .config(config)
             .platform(Arc::new(BenchPlatform))
@@ -59,13 +68,18 @@ impl Rig {
 
     /// The same with other names. Those that begin with `plain` know nothing of acks.
     pub(crate) fn drop_plugins_named(&self, name: &str, count: usize) -> Outcome<()> {
-        let plugins = self.directory.path().join("plugins");
+        let plugins = self.plugins();
         for index in 0..count {
             let hidden = plugins.join(format!(".{name}-{index}"));
             copy_named(&bench_plugin()?, &hidden, &format!("{name}-{index}"))?;
             std::fs::rename(&hidden, plugins.join(format!("{name}-{index}")))?;
         }
         Ok(())
+    }
+
+    /// Where the host finds its plugins.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.directory.path().join("plugins")
     }
 
     /// Waits until `count` plugins run.
@@ -104,9 +118,14 @@ impl Rig {
     }
 }
 
-/// The bench plugin, built beside the rig.
+/// The bench plugin.
 pub(crate) fn bench_plugin() -> Outcome<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("bench-plugin");
+    beside("bench-plugin")
+}
+
+/// A program that was built beside the rig.
+pub(crate) fn beside(name: &str) -> Outcome<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
     if path.is_file() {
         Ok(path)
     } else {
