@@ -19,8 +19,8 @@ use crate::stats::{self, Figure, Samples};
 /// Requests to the quiet plugin in a second.
 const RATE: u32 = 1_000;
 
-/// Requests of one run. Forty of them are slower than the 99th percentile.
-const REQUESTS: u32 = 4_000;
+/// Requests of one run. Thirty of them are slower than the 99th percentile.
+const REQUESTS: u32 = 3_000;
 
 /// Pairs of an idle and a noisy run for each kind of noise.
 const PAIRS: usize = 5;

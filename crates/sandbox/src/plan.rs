@@ -25,7 +25,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
-    /// The launcher, and so everything below it, joins these control groups, which the host made before.
+    /// The init, and so everything below it, joins these control groups, which the host made before.
     JoinGroups {
         /// Directories of the groups, one for each hierarchy.
         directories: Vec<PathBuf>,
@@ -278,15 +278,15 @@ impl Step {
     #[must_use]
     pub fn stage(&self) -> Stage {
         match self {
-            Step::JoinGroups { .. }
-            | Step::UserNamespace { .. }
+            Step::UserNamespace { .. }
             | Step::PidNamespace
             | Step::MountNamespace
             | Step::IpcNamespace
             | Step::HostnameNamespace
-            | Step::GroupNamespace
             | Step::NetworkNamespace => Stage::Outer,
-            Step::PrivateMounts
+            Step::JoinGroups { .. }
+            | Step::GroupNamespace
+            | Step::PrivateMounts
             | Step::Root(_)
             | Step::FreshProc { .. }
             | Step::Egress(_)
@@ -461,6 +461,15 @@ impl Plan {
         } else {
             Containment::ProcessGroup
         }
+    }
+
+    /// The directories of the control groups that are joined.
+    pub(crate) fn groups(&self) -> &[PathBuf] {
+        let joined = self.steps.iter().find_map(|step| match step {
+            Step::JoinGroups { directories } => Some(directories.as_slice()),
+            _ => None,
+        });
+        joined.unwrap_or_default()
     }
 
     /// The steps of one stage, in order.
