@@ -35,7 +35,7 @@ SECTIONS :=
 
 bench: ## Measure latency, throughput and memory on this machine (SECTIONS="sdks dev" for some of it)
 	@scripts/setup.sh bench
-	@cargo build --release --locked -p temps-benches -p temps-cli --bins
+	@cargo build --release --locked -p temps-benches -p temps-cli -p temps-testkit --bins
 	@target/release/temps-bench $(SECTIONS)
 
 # What a run of faults may be told; what is not said has a default.

@@ -11,7 +11,9 @@ mod dev;
 mod events;
 mod floor;
 mod languages;
+mod layers;
 mod memory;
+mod neighbours;
 mod proxy;
 mod publish;
 mod rig;
@@ -59,8 +61,12 @@ enum Section {
     Proxy,
     /// Starts, of one plugin and of a hundred
     Spawn,
+    /// Starts with and without each layer of the sandbox
+    Layers,
     /// Memory at rest
     Memory,
+    /// A plugin beside five kinds of noise
+    Neighbours,
     /// The four SDKs side by side
     Sdks,
     /// From a save to the new version running, under `temps plugin dev`, in each language
@@ -75,7 +81,9 @@ impl Section {
         Section::Audit,
         Section::Proxy,
         Section::Spawn,
+        Section::Layers,
         Section::Memory,
+        Section::Neighbours,
         Section::Sdks,
         Section::Dev,
     ];
@@ -134,6 +142,9 @@ fn run_all(arguments: &Arguments) -> Outcome<()> {
     }
     if !arguments.json {
         println!("{}", table(&figures));
+        for note in figures.iter().filter_map(|figure| figure.note.as_ref()) {
+            println!("- {note}");
+        }
     }
     Ok(())
 }
@@ -154,7 +165,9 @@ fn run_here(section: Section) -> Outcome<()> {
             Section::Audit => audit::measure().await,
             Section::Proxy => proxy::measure().await,
             Section::Spawn => spawn::measure().await,
+            Section::Layers => layers::measure().await,
             Section::Memory => memory::measure().await,
+            Section::Neighbours => neighbours::measure().await,
             Section::Sdks => sdks::measure().await,
             Section::Dev => dev::measure().await,
         }

@@ -77,7 +77,7 @@ where
     Ok(sender)
 }
 
-async fn ask(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<()> {
+pub(crate) async fn ask(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<()> {
     let request = axum::http::Request::get(path)
         .header("host", "localhost")
         .header("authorization", "Bearer by-hand")

@@ -9,7 +9,7 @@ use crate::evidence::{LayerReport, State};
 use crate::layers::{Layer, Policy};
 use crate::limits::{GroupLimits, Limits, Mechanism};
 use crate::machine::Machine;
-use crate::plan::{Egress, Landlock, Mount, Plan, ProcessLimits, Program, Root, Step};
+use crate::plan::{Egress, Landlock, Mount, Plan, ProcessLimits, Program, Root, Stage, Step};
 
 /// The policy for each layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,8 +183,16 @@ impl Decision {
     /// The plan for a program, whose group has these directories.
     #[must_use]
     pub fn plan(&self, program: Program, group: Vec<PathBuf>) -> Plan {
+        Plan { steps: self.steps_in(group), program }
+    }
+
+    /// All steps for a program whose group has these directories, in the order in which they are done.
+    #[must_use]
+    pub fn steps_in(&self, group: Vec<PathBuf>) -> Vec<Step> {
         let join = (!group.is_empty()).then_some(Step::JoinGroups { directories: group });
-        Plan { steps: join.into_iter().chain(self.steps.iter().cloned()).collect(), program }
+        let (outer, others): (Vec<Step>, Vec<Step>) =
+            self.steps.iter().cloned().partition(|step| step.stage() == Stage::Outer);
+        outer.into_iter().chain(join).chain(others).collect()
     }
 
     /// What was decided for a layer.
@@ -274,8 +282,8 @@ fn steps(machine: &Machine, wanted: &Wanted, has: &dyn Fn(Layer) -> bool, group:
         (Layer::Files, Step::MountNamespace),
         (Layer::Ipc, Step::IpcNamespace),
         (Layer::Hostname, Step::HostnameNamespace),
-        (Layer::GroupView, Step::GroupNamespace),
         (Layer::Network, Step::NetworkNamespace),
+        (Layer::GroupView, Step::GroupNamespace),
     ];
     // The view of processes needs a place to mount it, also when all other files are left alone.
     let view = has(Layer::ProcessView) && has(Layer::Processes);

@@ -25,7 +25,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
-    /// The launcher, and so everything below it, joins these control groups, which the host made before.
+    /// The init, and so everything below it, joins these control groups, which the host made before.
     JoinGroups {
         /// Directories of the groups, one for each hierarchy.
         directories: Vec<PathBuf>,
@@ -288,6 +288,15 @@ impl Plan {
     pub(crate) fn step(&self, name: &str) -> Option<&Step> {
         let name = if name == "measure" { Step::PidNamespace.name() } else { name };
         self.steps.iter().find(|step| step.name() == name)
+    }
+
+    /// The directories of the control groups that are joined.
+    pub(crate) fn groups(&self) -> &[PathBuf] {
+        let joined = self.steps.iter().find_map(|step| match step {
+            Step::JoinGroups { directories } => Some(directories.as_slice()),
+            _ => None,
+        });
+        joined.unwrap_or_default()
     }
 
     /// The steps of one stage, in order.

@@ -36,15 +36,15 @@ impl Step {
     #[must_use]
     pub fn stage(&self) -> Stage {
         match self {
-            Step::JoinGroups { .. }
-            | Step::UserNamespace { .. }
+            Step::UserNamespace { .. }
             | Step::PidNamespace
             | Step::MountNamespace
             | Step::IpcNamespace
             | Step::HostnameNamespace
-            | Step::GroupNamespace
             | Step::NetworkNamespace => Stage::Outer,
-            Step::PrivateMounts
+            Step::JoinGroups { .. }
+            | Step::GroupNamespace
+            | Step::PrivateMounts
             | Step::Root(_)
             | Step::FreshProc { .. }
             | Step::Egress(_)

@@ -114,9 +114,7 @@ impl Confined {
     /// The steps that were taken before the plugin was executed, in order.
     #[must_use]
     pub fn steps(&self) -> Vec<Step> {
-        let directories = self.group.directories();
-        let join = (!directories.is_empty()).then_some(Step::JoinGroups { directories });
-        join.into_iter().chain(self.decision.steps.iter().cloned()).collect()
+        self.decision.steps_in(self.group.directories())
     }
 
     /// The user that the plugin runs as; `None` for the host's own.
