@@ -181,8 +181,11 @@ pub(super) fn secret_fields(value: &mut Value) {
 pub(super) fn bytes(bytes: &[u8], secrets: &[String]) -> Vec<u8> {
     let mut masked = bytes.to_vec();
     for secret in secrets.iter().map(|secret| secret.as_bytes()) {
-        while let Some(at) = masked.windows(secret.len()).position(|window| window == secret) {
-            masked.splice(at..at + secret.len(), MASK.bytes());
+        let mut from = 0;
+        // Behind the mask, which may hold a secret like `mask` itself.
+        while let Some(at) = masked[from..].windows(secret.len()).position(|window| window == secret) {
+            masked.splice(from + at..from + at + secret.len(), MASK.bytes());
+            from += at + MASK.len();
         }
     }
     masked
@@ -193,12 +196,13 @@ pub(super) fn begun_at_the_end(bytes: &[u8], secrets: &[String]) -> usize {
     // Percent-encoded, each byte of a secret has three; escaped for JSON, six.
     let longest = secrets.iter().map(|secret| secret.len() * 6).max().unwrap_or(0).min(bytes.len());
     let tail = &bytes[bytes.len() - longest..];
+    let ways: Vec<String> = secrets.iter().flat_map(|secret| ways_to_write(secret)).collect();
+    // Most places are told by one byte; to decode what follows each of them would take long.
+    let may_begin = |byte: &u8| *byte == b'%' || ways.iter().any(|way| way.as_bytes().first() == Some(byte));
     let begins = |from: &[u8]| {
         let seen = decoded(&String::from_utf8_lossy(from));
-        secrets
-            .iter()
-            .flat_map(|secret| ways_to_write(secret))
-            .any(|way| seen.len() >= 2 && way.starts_with(&seen))
+        seen.len() >= 2 && ways.iter().any(|way| way.starts_with(&seen))
     };
-    (0..tail.len()).find(|&at| begins(&tail[at..])).map_or(0, |at| tail.len() - at)
+    let at = (0..tail.len()).find(|&at| may_begin(&tail[at]) && begins(&tail[at..]));
+    at.map_or(0, |at| tail.len() - at)
 }

@@ -177,3 +177,9 @@ fn bodies_are_kept_as_what_they_are_and_long_ones_in_part() {
     assert_eq!((stream.get("body"), stream["stream"].as_bool()), (None, Some(true)));
     assert!(told("text/plain", None, b"", true).get("body").is_none());
 }
+
+#[test]
+fn a_secret_that_the_mask_itself_holds_is_masked_once() {
+    let masked = super::mask::bytes(b"\xffmask and mask", &["mask".to_owned()]);
+    assert_eq!(masked, b"\xff[masked] and [masked]");
+}
