@@ -79,8 +79,12 @@ fn projects_environments_and_deployments_are_what_the_file_says_also_after_an_ed
     published(&mut dev, "deployment.succeeded");
     eventually("the environments are those of the file", || {
         let names = names(&dev, "environment", "name");
-        // The deployment's own stays.
+        // The one of the deployment stays.
         (names == ["preview", "production", "staging"]).then_some(())
+    });
+    write(&project, &[("\"preview\"]", "\"other\"]")]);
+    eventually("an environment that is gone from the file is gone", || {
+        (names(&dev, "environment", "name") == ["other", "production", "staging"]).then_some(())
     });
     // What has ended stays, and what the entry says now is another deployment.
     write(&project, &[("succeeded", "failed")]);
