@@ -172,7 +172,10 @@ impl ProjectEntry {
 
     /// Removes the environments that an earlier file had.
     async fn remove_what_is_gone(&self, before: &Self, client: &Client) -> Result<(), Failure> {
-        let is_gone = |name: &String| before.environments.contains(name) && !self.environments.contains(name);
+        let is_used = |name: &String| self.deployment.iter().any(|entry| entry.environment() == name);
+        let is_gone = |name: &String| {
+            before.environments.contains(name) && !self.environments.contains(name) && !is_used(name)
+        };
         let query = EnvironmentQuery { project: Some(self.slug.clone()), ..EnvironmentQuery::default() };
         let known = client.list::<Environment>(&["api", "environments"], &query, u32::MAX).await?.items;
         for gone in known.iter().filter(|known| is_gone(&known.name)) {
@@ -183,6 +186,11 @@ impl ProjectEntry {
 }
 
 impl DeploymentEntry {
+    /// Where a platform puts it.
+    fn environment(&self) -> &str {
+        self.environment.as_deref().unwrap_or("production")
+    }
+
     /// Reports it under its place in the file, so that the same entry again changes nothing.
     async fn apply(&self, project: &str, number: usize, client: &Client) -> Result<(), Failure> {
         let id = format!("temps-dev-{number}");
@@ -192,8 +200,8 @@ impl DeploymentEntry {
             Err(failure) if failure.exit != Exit::Conflict => Err(failure),
             _ => {
                 let state = self.state.map_or("pending", DeploymentState::as_str);
-                let environment = self.environment.as_deref().unwrap_or("production");
-                self.report(project, format!("{id}-{environment}-{state}"), client).await.map(drop)
+                let id = format!("{id}-{}-{state}", self.environment());
+                self.report(project, id, client).await.map(drop)
             }
         }
     }

@@ -113,7 +113,6 @@ fn with_debug_wait_a_held_plugin_is_asked_nothing_and_handles_its_event_when_it_
     assert_eq!(state(pid), 't', "the event waits with the plugin");
     debugger.let_go();
     dev.line_with("deployed: My App");
-    dev.line_with("\"type\\\":\\\"ack\\\"");
     assert_eq!(dev.command(&["plugin", "info", "held"]).json()["pid"], pid);
     let answer = dev.asked("/api/x/held/last");
     assert!(answer.contains("My App"), "{answer}");

@@ -57,6 +57,11 @@ fn names(dev: &Dev, noun: &str, field: &str) -> Vec<String> {
     names
 }
 
+/// Waits until the platform has published an event of this type.
+fn published(dev: &mut Dev, event_type: &str) {
+    while dev.next("published")["event_type"] != event_type {}
+}
+
 fn write(project: &Path, changes: &[(&str, &str)]) {
     edit(&project.join("temps-dev.toml"), changes);
 }
@@ -71,27 +76,31 @@ fn projects_environments_and_deployments_are_what_the_file_says_also_after_an_ed
     assert_eq!(names(&dev, "deployment", "state"), ["building"]);
 
     write(&project, &[("building", "succeeded"), ("\"staging\"]", "\"preview\"]")]);
-    dev.line_with("deployment.succeeded");
+    published(&mut dev, "deployment.succeeded");
     eventually("the environments are those of the file", || {
         let names = names(&dev, "environment", "name");
-        // The deployment's own stays.
-        (names.contains(&"preview".into()) && names.contains(&"production".into())).then_some(())
+        // The one of the deployment stays.
+        (names == ["preview", "production", "staging"]).then_some(())
+    });
+    write(&project, &[("\"preview\"]", "\"other\"]")]);
+    eventually("an environment that is gone from the file is gone", || {
+        (names(&dev, "environment", "name") == ["other", "production", "staging"]).then_some(())
     });
     // What has ended stays, and what the entry says now is another deployment.
     write(&project, &[("succeeded", "failed")]);
-    dev.line_with("deployment.failed");
+    published(&mut dev, "deployment.failed");
     assert_eq!(names(&dev, "deployment", "state"), ["failed", "succeeded"]);
 
     write(
         &project,
         &[("\"Shop\"", "\"The Shop\""), ("[[project]]", "[[project]]\nslug = \"blog\"\n\n[[project]]")],
     );
-    dev.line_with("project.created");
+    published(&mut dev, "project.created");
     eventually("both projects are there, one with its new name", || {
         (names(&dev, "project", "name") == ["The Shop", "blog"]).then_some(())
     });
     write(&project, &[("[[project]]\nslug = \"blog\"\n", "")]);
-    dev.line_with("project.deleted");
+    published(&mut dev, "project.deleted");
     eventually("one project is gone", || (names(&dev, "project", "slug") == ["shop"]).then_some(()));
     dev.end();
 }
