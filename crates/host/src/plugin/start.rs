@@ -3,25 +3,32 @@
 //! Every step is bounded. The sequence decides nothing: whatever happens is reported, and the step function of the plugin's
 //! life says what follows. A start that is not wanted any more is told so by its token, and by the end of its process.
 
+mod reaching;
+mod watching;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use chrono::Utc;
 use temps_protocol::{Feature, PluginManifest, PluginName, Ready};
 use tokio::io::{AsyncRead, BufReader};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::reaching::reconnect;
+pub(crate) use self::watching::{
+    await_drained, look_for_ui, watch_channel, watch_disk, watch_health, watch_usage,
+};
+
+use self::reaching::open_channel;
 use super::handshake::{Dialect, Excuse, Patience, ReadError};
-use super::health::{self, Health, Judgement, Pulse};
+use super::health::Health;
 use super::link::Link;
 use super::process::{ExitReport, HOST_FEATURES, Process, SpawnError, SpawnSpec};
 use super::state::Start;
 use crate::artifacts::Artifact;
-use crate::channel::{self, ChannelHandle, ChannelSpec, Opened};
 use crate::configuration::Injected;
 use crate::database::{self, DATABASE_URL, RELAY_SOCKET, Relay};
 use crate::egress::{self, EGRESS_SOCKET};
@@ -31,28 +38,11 @@ use crate::plugin::logs::PluginLog;
 use crate::sandbox::{LayerReport, SandboxSpec, State};
 use crate::secrets::Secret;
 use crate::tap::PluginTap;
-use crate::usage::{self, Meter, Traffic, Usage};
+use crate::usage::Usage;
 use crate::versions::major_of;
-
-/// How long `GET /ui/` may take when ready did not say that there is a UI.
-const UI_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Time between two looks at how much disk a plugin takes. A disk takes a few hundred MiB in it.
-const DISK_LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// How many times longer than the look itself the pause after it is.
-const DISK_LOOK_SHARE: u32 = 20;
-
-/// The waits before each of the questions for a UI.
-const UI_WAITS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
 
 /// How long a broken conversation waits for the exit that explains it.
 const EXIT_EXPLAINS: Duration = Duration::from_secs(1);
-
-/// Tries to open a new channel after one was lost, and the wait before each.
-const RECONNECT_WAITS: [Duration; 3] =
-    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
 /// What happened in a start.
 #[derive(Debug)]
@@ -422,226 +412,6 @@ async fn connect(context: &StartContext, process: &Arc<Process>, socket: PathBuf
         }
     }
     context.report(Progress::Connected(Arc::new(link))).await;
-}
-
-/// Looks for a UI that ready did not announce. Some plugins serve it a moment after their channel was opened, so one answer
-/// proves nothing; the plugin runs meanwhile.
-pub(crate) async fn look_for_ui(context: StartContext, link: Arc<Link>) {
-    for wait in UI_WAITS {
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = context.over.cancelled() => return,
-        }
-        if health::ask(&link, "/ui/", UI_TIMEOUT).await.is_ok() {
-            return context.report(Progress::UiFound).await;
-        }
-    }
-}
-
-/// The same start with another channel, open for new work.
-fn renewed(link: &Link, channel: Option<ChannelHandle>) -> Link {
-    Link {
-        name: link.name.clone(),
-        incarnation: link.incarnation,
-        socket: link.socket.clone(),
-        launcher_pid: link.launcher_pid,
-        secret: link.secret.clone(),
-        manifest: Arc::clone(&link.manifest),
-        ready: Arc::clone(&link.ready),
-        features: link.features.clone(),
-        channel,
-        has_ui: link.has_ui,
-        closed: CancellationToken::new(),
-        work: link.work.clone(),
-        ended: link.ended.clone(),
-        blames_an_event: Arc::clone(&link.blames_an_event),
-        tap: link.tap.clone(),
-    }
-}
-
-/// `Ok(None)` when the plugin has no channel.
-async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<ChannelHandle>, String> {
-    let shared = &context.shared;
-    let spec = ChannelSpec {
-        name: context.name.clone(),
-        secret: context.secret.clone(),
-        grants: context.grants.clone(),
-        platform: Arc::clone(&shared.platform),
-        store: Arc::clone(&shared.store),
-        config: context.config.clone(),
-        acks: link.features.contains(&Feature::Ack),
-        audit: shared.audit.clone(),
-        metrics: shared.metrics.clone(),
-        tap: link.tap.clone(),
-    };
-    let told = link.tap.request("GET", channel::CHANNEL_PATH);
-    let opened = channel::open(spec, &link.socket, link.launcher_pid).await;
-    match &opened {
-        Ok(Opened::Channel(_)) => told.answered(101),
-        Ok(Opened::Unsupported { status }) | Err(channel::OpenError::Refused { status }) => {
-            told.answered(*status)
-        }
-        Err(_) => {}
-    }
-    match opened {
-        Ok(Opened::Channel(channel)) => {
-            if link.features.contains(&Feature::Config) {
-                tell_config(context, channel.clone()).await;
-            }
-            Ok(Some(channel))
-        }
-        Ok(Opened::Unsupported { .. }) => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Sends the configuration before anything else goes over a channel, and again after each change as long as it is open.
-async fn tell_config(context: &StartContext, channel: ChannelHandle) {
-    let mut config = context.config.clone();
-    let first = config.borrow_and_update().clone();
-    // A channel that is closed already is noticed by whoever watches it.
-    if channel.send_config(&first).await.is_err() {
-        return;
-    }
-    let over = context.over.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                changed = config.changed() => if changed.is_err() { return },
-                () = channel.closed.cancelled() => return,
-                () = over.cancelled() => return,
-            }
-            let config = config.borrow_and_update().clone();
-            if channel.send_config(&config).await.is_err() {
-                return;
-            }
-        }
-    });
-}
-
-/// Tells when the channel of a link is lost, unless the start is over first.
-pub(crate) async fn watch_channel(context: StartContext, channel: ChannelHandle) {
-    tokio::select! {
-        () = channel.closed.cancelled() => {
-            let how = channel.end().map_or_else(|| "the channel was lost".to_owned(), ToString::to_string);
-            context.report(Progress::ChannelLost(how)).await;
-        }
-        () = context.over.cancelled() => {}
-    }
-}
-
-/// Opens a new channel for a plugin that accepts one, with a few tries.
-pub(crate) async fn reconnect(context: StartContext, link: Arc<Link>) {
-    let mut last = String::new();
-    for wait in RECONNECT_WAITS {
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = context.over.cancelled() => return,
-        }
-        match open_channel(&context, &link).await {
-            Ok(Some(channel)) => {
-                let link = Arc::new(renewed(&link, Some(channel)));
-                return context.report(Progress::Reconnected(link)).await;
-            }
-            Ok(None) => last = "the plugin does not offer it any more".to_owned(),
-            Err(why) => last = why,
-        }
-    }
-    let why = format!("the channel was lost and could not be opened again: {last}");
-    context.report(Progress::ReconnectFailed(why)).await;
-}
-
-/// Asks for the plugin's health until the start is over.
-pub(crate) async fn watch_health(context: StartContext, process: Arc<Process>, link: Arc<Link>) {
-    let mut pulse = Pulse::default();
-    loop {
-        let policy = context.shared.config().health;
-        let judgement = tokio::select! {
-            judgement = check(&context, &process, &link, &mut pulse) => judgement,
-            () = context.over.cancelled() => return,
-        };
-        match judgement {
-            Judgement::Show(health) => context.report(Progress::Health(health)).await,
-            Judgement::Failed(why) => return context.report(Progress::HealthFailed(why)).await,
-        }
-        tokio::select! {
-            () = tokio::time::sleep(policy.interval) => {}
-            () = context.over.cancelled() => return,
-        }
-    }
-}
-
-async fn check(context: &StartContext, process: &Process, link: &Arc<Link>, pulse: &mut Pulse) -> Judgement {
-    let policy = context.shared.config().health;
-    // Questions would queue up at a plugin that stands still, and be answered long after anybody waits.
-    if *context.debug.borrow() || process.is_traced() {
-        return pulse.suspend();
-    }
-    let answer = health::ask(link, &link.manifest.health_path, policy.timeout).await;
-    // Asked afterwards, so that a debugger which came meanwhile is not taken for a failure.
-    let suspended = *context.debug.borrow() || (answer.is_err() && process.is_traced());
-    if suspended { pulse.suspend() } else { pulse.judge(answer, &policy) }
-}
-
-/// Measures what the plugin uses until the start is over.
-pub(crate) async fn watch_usage(context: StartContext, process: Arc<Process>) {
-    let counted = || Traffic::counted(&context.shared.metrics, context.name.as_str());
-    let mut meter = Meter::begin(Instant::now(), counted());
-    let limits = process.confined().limits();
-    loop {
-        let pause = context.shared.config().usage_every;
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = context.over.cancelled() => return,
-        }
-        let (process, data) = (Arc::clone(&process), context.shared.places.data_path(context.name.as_str()));
-        let measure = move || {
-            let mut resources =
-                usage::measure(process.launcher_pid()).counted_by(&process.confined().usage());
-            resources.disk_bytes = crate::sandbox::used_by(&data);
-            resources
-        };
-        // Failing means that the runtime ends.
-        let Ok(resources) = tokio::task::spawn_blocking(measure).await else { return };
-        let usage = meter.read(Instant::now(), Utc::now(), resources, counted()).near(&limits);
-        // What was measured of a plugin that is gone would say nothing of it.
-        if context.over.is_cancelled() {
-            return;
-        }
-        context.report(Progress::Usage(usage)).await;
-    }
-}
-
-/// Ends a plugin whose data directory has grown beyond its limit. One file alone the kernel stops before.
-pub(crate) async fn watch_disk(context: StartContext, most: u64) {
-    let mut pause = DISK_LOOK_EVERY;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = context.over.cancelled() => return,
-        }
-        let data = context.shared.places.data_path(context.name.as_str());
-        let begin = Instant::now();
-        let Ok(used) = tokio::task::spawn_blocking(move || crate::sandbox::used_by(&data)).await else {
-            return;
-        };
-        // A directory that takes long to add up is looked at more rarely.
-        pause = DISK_LOOK_EVERY.max(begin.elapsed() * DISK_LOOK_SHARE);
-        if let Some(used) = used.filter(|used| *used > most) {
-            let (used, most) = (used >> 20, most >> 20);
-            let why = format!(
-                "its data directory has {used} MiB and may have {most} MiB (disk_max); remove some of it, or allow it more"
-            );
-            return context.report(Progress::HealthFailed(why)).await;
-        }
-    }
-}
-
-/// Tells when no work with the plugin is in flight any more.
-pub(crate) async fn await_drained(context: StartContext) {
-    context.work.close();
-    context.work.wait().await;
-    context.report(Progress::Drained).await;
 }
 
 #[cfg(test)]
