@@ -30,10 +30,13 @@ parity: ## Write docs/sdk-parity.md: what the conformance kit finds of each SDK
 	@cargo build --locked --quiet -p temps-plugin-sdk --example parity
 	@python3 scripts/parity.py
 
-bench: ## Measure latency, throughput and memory on this machine
-	@scripts/setup.sh run
-	@cargo build --release --locked -p temps-benches --bins
-	@target/release/temps-bench
+# Sections to measure; all when nothing is said. `target/release/temps-bench --help` names them.
+SECTIONS :=
+
+bench: ## Measure latency, throughput and memory on this machine (SECTIONS="sdks dev" for some of it)
+	@scripts/setup.sh bench
+	@cargo build --release --locked -p temps-benches -p temps-cli -p temps-testkit --bins
+	@target/release/temps-bench $(SECTIONS)
 
 # What a run of faults may be told; what is not said has a default.
 FAULTS := STORE EVENTS PUBLISHERS HOST_KILLS PLUGIN_KILLS PLUGIN_STOPS FULL_DISKS CONNECTION_KILLS SERVER_KILLS SEED

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what a command needs is there: setup.sh [run|test]; without a word, everything.
+# Makes sure that what a command needs is there: setup.sh [run|bench|test]; without a word, everything.
 #
 # As root on Debian it installs what is missing. As an ordinary user it lists what is missing, with the one command that
 # brings it, and fails. When nothing is missing it takes well under two seconds and says nothing.
@@ -11,8 +11,9 @@ RUST_MINIMUM=1.95
 NODE_MINIMUM=20.19
 PYTHON_MINIMUM=3.9
 GO_MINIMUM=1.24
-# Folders with an npm lock file, whose packages the tests need.
+# Folders with an npm lock file, whose packages the tests need; the load rig needs those of the SDK alone.
 NPM_FOLDERS=(tests/browser sdks/node examples/deployment-board)
+[ "$PURPOSE" != bench ] || NPM_FOLDERS=(sdks/node)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -53,11 +54,16 @@ check_test() {
   for extra in clippy:cargo-clippy rustfmt:cargo-fmt; do
     has "${extra#*:}" || tools+=("${extra%%:*} is missing: run \`rustup component add ${extra%%:*}\`")
   done
-  toolchain Python python3 "$(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null || true)" \
-    "$PYTHON_MINIMUM" "install it with your system's packages (Debian: python3)"
+  check_languages
   if has python3 && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     packages+=(python3-venv)
   fi
+}
+
+# The languages that plugins are written in, beside Rust.
+check_languages() {
+  toolchain Python python3 "$(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null || true)" \
+    "$PYTHON_MINIMUM" "install it with your system's packages (Debian: python3)"
   toolchain Node node "$(node --version 2>/dev/null | tr -d v || true)" "$NODE_MINIMUM" "install it from nodejs.org"
   has npm || tools+=("npm is missing: it comes with Node from nodejs.org (Debian: npm)")
   if [ -d sdks/go ]; then
@@ -122,8 +128,9 @@ install_python() {
 
 case $PURPOSE in
   run) check_run ;;
+  bench) check_run; check_languages ;;
   test | all) check_run; check_test ;;
-  *) say "unknown purpose '$PURPOSE'; use run, test or nothing"; exit 2 ;;
+  *) say "unknown purpose '$PURPOSE'; use run, bench, test or nothing"; exit 2 ;;
 esac
 
 install_packages
@@ -132,4 +139,5 @@ if [ ${#tools[@]} -gt 0 ]; then
   printf '  - %s\n' "${tools[@]}" >&2
   exit 1
 fi
-[ "$PURPOSE" = run ] || { install_npm; install_python; }
+[ "$PURPOSE" = run ] || install_npm
+[ "$PURPOSE" = run ] || [ "$PURPOSE" = bench ] || install_python

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-STAGES=(fmt clippy build rust python node go parity browser doc)
+STAGES=(fmt clippy build rust rootless python node go parity browser doc)
 LOGS=target/test-logs
 mkdir -p "$LOGS"
 rm -f "$LOGS"/*
@@ -22,6 +22,36 @@ stage_clippy() { cargo clippy "${WORKSPACE[@]}" --all-targets -- -D warnings; }
 # The tests start the binaries of other crates, so all of them are built before any test runs.
 stage_build() { cargo build "${WORKSPACE[@]}" --all-targets; }
 stage_rust() { TEMPS_TEST_BUILT=1 cargo test "${WORKSPACE[@]}" --no-fail-fast; }
+
+# Where root runs the tests, the suites of a plugin's life once more as an ordinary user, with the programs that the rust stage
+# built: a host that is not root has other walls, and both have to stay green.
+stage_rootless() {
+  local user=60001 home binaries binary root=$PWD running=() code=0
+  [ "$(id -u)" = 0 ] || { echo "the tests ran as an ordinary user already"; return 0; }
+  binaries=$(cargo test "${WORKSPACE[@]}" --no-run --test lifecycle --test unruly 2>&1 |
+    sed -n 's,^ *Executable tests/\(lifecycle\|unruly\)/main.rs (\(.*\))$,\2,p')
+  [ "$(wc -w <<<"$binaries")" = 2 ] || { echo "the suites were not found: $binaries"; return 1; }
+  local as=(setpriv --reuid=$user --regid=$user --clear-groups)
+  for binary in $binaries; do
+    "${as[@]}" test -x "$root/$binary" && continue
+    echo "suites as an ordinary user: $root cannot be read by other users" >>"$TEMPS_TEST_SKIPS"
+    return 0
+  done
+  home=$(mktemp -d /tmp/temps-rootless-XXXXXX)
+  chown "$user:$user" "$home"
+  chmod 666 "$TEMPS_TEST_SKIPS"
+  for binary in $binaries; do
+    (cd crates/host && exec "${as[@]}" env HOME="$home" TMPDIR="$home" TEMPS_TEST_BUILT=1 "$root/$binary") \
+      >"$home.$(basename "$binary")" 2>&1 &
+    running+=($!)
+  done
+  # They mostly wait for real time, so they run side by side.
+  for binary in "${running[@]}"; do wait "$binary" || code=1; done
+  cat "$home".*
+  rm -rf "$home" "$home".*
+  return $code
+}
+
 # With private items, because the docs are for whoever works here: their links are checked as well, and links to them
 # are right.
 stage_doc() {

@@ -14,7 +14,7 @@ use crate::stats::Figure;
 const BURST: usize = 9_000;
 
 /// Events published at the same time by the rig's publishers, so that group commit has something to group.
-const PUBLISHERS: usize = 64;
+pub(crate) const PUBLISHERS: usize = 64;
 
 pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     let mut figures = Vec::new();

@@ -7,12 +7,17 @@
 
 mod audit;
 mod channel;
+mod dev;
 mod events;
 mod floor;
+mod languages;
+mod layers;
 mod memory;
+mod neighbours;
 mod proxy;
 mod publish;
 mod rig;
+mod sdks;
 mod spawn;
 mod stats;
 
@@ -26,8 +31,8 @@ use crate::stats::Figure;
 #[derive(Parser)]
 struct Arguments {
     /// Sections to run; all by default.
-    #[arg(long, value_delimiter = ',')]
-    section: Vec<Section>,
+    #[arg(value_enum, value_name = "SECTION")]
+    sections: Vec<Section>,
     /// Prints one JSON object per figure instead of a table.
     #[arg(long)]
     json: bool,
@@ -44,24 +49,43 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Section {
+    /// Requests of a plugin over the channel
     Channel,
+    /// Durable publishes
     Publish,
+    /// Deliveries to many plugins
     Events,
+    /// The audit trail
     Audit,
+    /// Requests to a plugin's routes
     Proxy,
+    /// Starts, of one plugin and of a hundred
     Spawn,
+    /// Starts with and without each layer of the sandbox
+    Layers,
+    /// Memory at rest
     Memory,
+    /// A plugin beside five kinds of noise
+    Neighbours,
+    /// The four SDKs side by side
+    Sdks,
+    /// From a save to the new version running, under `temps plugin dev`, in each language
+    Dev,
 }
 
 impl Section {
-    const ALL: [Section; 7] = [
+    const ALL: [Section; 9] = [
         Section::Channel,
         Section::Publish,
         Section::Events,
         Section::Audit,
         Section::Proxy,
         Section::Spawn,
+        Section::Layers,
         Section::Memory,
+        Section::Neighbours,
+        Section::Sdks,
+        Section::Dev,
     ];
 
     /// Whether the section measures single round trips, and so runs on one CPU.
@@ -97,7 +121,7 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 fn run_all(arguments: &Arguments) -> Outcome<()> {
     let sections =
-        if arguments.section.is_empty() { Section::ALL.to_vec() } else { arguments.section.clone() };
+        if arguments.sections.is_empty() { Section::ALL.to_vec() } else { arguments.sections.clone() };
     let mut figures: Vec<Figure> = Vec::new();
     for section in sections {
         eprintln!("measuring {section:?} …");
@@ -118,6 +142,9 @@ fn run_all(arguments: &Arguments) -> Outcome<()> {
     }
     if !arguments.json {
         println!("{}", table(&figures));
+        for note in figures.iter().filter_map(|figure| figure.note.as_ref()) {
+            println!("- {note}");
+        }
     }
     Ok(())
 }
@@ -138,7 +165,11 @@ fn run_here(section: Section) -> Outcome<()> {
             Section::Audit => audit::measure().await,
             Section::Proxy => proxy::measure().await,
             Section::Spawn => spawn::measure().await,
+            Section::Layers => layers::measure().await,
             Section::Memory => memory::measure().await,
+            Section::Neighbours => neighbours::measure().await,
+            Section::Sdks => sdks::measure().await,
+            Section::Dev => dev::measure().await,
         }
     })?;
     for figure in figures {

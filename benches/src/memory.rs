@@ -48,9 +48,14 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
 
 /// Private memory of a process in KiB: what would be free if it ended.
 fn private_kib(pid: &str) -> Outcome<f64> {
+    summed_kib(pid, "Private_")
+}
+
+/// Memory of a process in KiB: the lines of its `smaps_rollup` that begin so.
+pub(crate) fn summed_kib(pid: &str, line: &str) -> Outcome<f64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let mut sum = 0.0;
-    for line in rollup.lines().filter(|line| line.starts_with("Private_")) {
+    for line in rollup.lines().filter(|text| text.starts_with(line)) {
         sum +=
             line.split_whitespace().nth(1).ok_or("a line of smaps_rollup has no number")?.parse::<f64>()?;
     }

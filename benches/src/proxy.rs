@@ -27,10 +27,7 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     let rig = Rig::start().await?;
     rig.drop_plugins(1)?;
     rig.running(1).await?;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let router = rig.host.router();
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let address = rig.serve().await?;
     let by_hand = rig.directory.path().join("by-hand");
     copy_named(&bench_plugin()?, &by_hand, "by-hand")?;
     let child = start_by_hand(&by_hand, rig.directory.path())?;
@@ -71,7 +68,7 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     ])
 }
 
-async fn open<S>(stream: S) -> Outcome<SendRequest<Empty<Bytes>>>
+pub(crate) async fn open<S>(stream: S) -> Outcome<SendRequest<Empty<Bytes>>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -80,7 +77,7 @@ where
     Ok(sender)
 }
 
-async fn ask(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<()> {
+pub(crate) async fn ask(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<()> {
     let request = axum::http::Request::get(path)
         .header("host", "localhost")
         .header("authorization", "Bearer by-hand")
@@ -92,7 +89,7 @@ async fn ask(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<()> 
     if status.is_success() { Ok(()) } else { Err(format!("{path} answered {status}").into()) }
 }
 
-async fn serial(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<Samples> {
+pub(crate) async fn serial(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Outcome<Samples> {
     let mut nanos = Vec::with_capacity(COUNT);
     for _ in 0..COUNT {
         let begin = Instant::now();

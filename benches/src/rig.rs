@@ -1,11 +1,13 @@
 //! A real host for measuring: a store on disk, a small platform, plugins that answer the rig's questions.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
+use axum::serve::ListenerExt;
 use http_body_util::BodyExt;
 use temps_host::{Caller, HostConfig, Platform, PlatformError, PluginHost, PluginState, Role};
 use temps_protocol::ProjectInfo;
@@ -14,7 +16,7 @@ use tower::ServiceExt;
 use crate::Outcome;
 
 /// How long the rig waits for anything before it gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A host with its directories. The directories go with the last host over them.
 pub(crate) struct Rig {
@@ -26,23 +28,32 @@ pub(crate) struct Rig {
 impl Rig {
     /// Starts a host without plugins.
     pub(crate) async fn start() -> Outcome<Self> {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts a host without plugins, whose configuration is changed before.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut HostConfig)) -> Outcome<Self> {
         let directory = Arc::new(tempfile::Builder::new().prefix("tb").tempdir()?);
         for name in ["plugins", "state", "run"] {
             std::fs::create_dir(directory.path().join(name))?;
         }
-        Self::start_in(directory).await
+        Self::start_in(directory, change).await
     }
 
     /// Starts another host over the same directories, after the first was shut down.
     pub(crate) async fn restart(&self) -> Outcome<Self> {
-        Self::start_in(Arc::clone(&self.directory)).await
+        Self::start_in(Arc::clone(&self.directory), |_| {}).await
     }
 
-    async fn start_in(directory: Arc<tempfile::TempDir>) -> Outcome<Self> {
+    async fn start_in(
+        directory: Arc<tempfile::TempDir>,
+        change: impl FnOnce(&mut HostConfig),
+    ) -> Outcome<Self> {
         let root = directory.path();
         let store = temps_store::sqlite::SqliteStore::open(&root.join("state/temps.db"))?;
         let mut config = HostConfig::for_places(root.join("plugins"), root.join("state"), root.join("run"));
         config.restart.quarantine_after = 0;
+        change(&mut config);
         let host = PluginHost::builder()
             .config(config)
             .platform(Arc::new(BenchPlatform))
@@ -59,13 +70,18 @@ impl Rig {
 
     /// The same with other names. Those that begin with `plain` know nothing of acks.
     pub(crate) fn drop_plugins_named(&self, name: &str, count: usize) -> Outcome<()> {
-        let plugins = self.directory.path().join("plugins");
+        let plugins = self.plugins();
         for index in 0..count {
             let hidden = plugins.join(format!(".{name}-{index}"));
             copy_named(&bench_plugin()?, &hidden, &format!("{name}-{index}"))?;
             std::fs::rename(&hidden, plugins.join(format!("{name}-{index}")))?;
         }
         Ok(())
+    }
+
+    /// Where the host finds its plugins.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.directory.path().join("plugins")
     }
 
     /// Waits until `count` plugins run.
@@ -87,6 +103,16 @@ impl Rig {
         }
     }
 
+    /// Serves the host's routes at a port of this machine, and sends what it has at once, as the daemon does.
+    pub(crate) async fn serve(&self) -> Outcome<SocketAddr> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let router = self.host.router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(address)
+    }
+
     /// Asks a plugin's route through the host, without a network between.
     pub(crate) async fn get(&self, plugin: &str, path: &str) -> Outcome<Vec<u8>> {
         let request = axum::http::Request::get(format!("/api/x/{plugin}{path}"))
@@ -104,9 +130,14 @@ impl Rig {
     }
 }
 
-/// The bench plugin, built beside the rig.
+/// The bench plugin.
 pub(crate) fn bench_plugin() -> Outcome<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("bench-plugin");
+    beside("bench-plugin")
+}
+
+/// A program that was built beside the rig.
+pub(crate) fn beside(name: &str) -> Outcome<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
     if path.is_file() {
         Ok(path)
     } else {

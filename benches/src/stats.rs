@@ -34,6 +34,9 @@ pub(crate) struct Figure {
     pub(crate) floor_name: String,
     /// The floor, measured in the same run.
     pub(crate) floor: f64,
+    /// What else was seen, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
 }
 
 impl Figure {
@@ -46,6 +49,19 @@ impl Figure {
 impl Figure {
     /// A figure and its floor.
     pub(crate) fn new(name: &str, unit: &str, value: f64, floor_name: &str, floor: f64) -> Self {
-        Self { name: name.into(), unit: unit.into(), value, floor_name: floor_name.into(), floor }
+        let floor_name = floor_name.into();
+        Self { name: name.into(), unit: unit.into(), value, floor_name, floor, note: None }
     }
+
+    /// The same with words below the table.
+    pub(crate) fn with_note(mut self, note: String) -> Self {
+        self.note = Some(note);
+        self
+    }
+}
+
+/// The middle one of some values.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

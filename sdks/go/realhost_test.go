@@ -187,6 +187,17 @@ func (h *realHost) isInItsSandbox(plugin string) {
 	}
 }
 
+// plays plays the transcript of the minimal example against a plugin of this name.
+func (h *realHost) plays(plugin, name string) {
+	h.t.Helper()
+	text, err := os.ReadFile("../../spec/v1/transcripts/minimal-example.jsonl")
+	must(h.t, err)
+	transcript := filepath.Join(h.home, "minimal-example.jsonl")
+	mine := strings.Replace(string(text), `\"name\":\"minimal\"`, `\"name\":\"`+name+`\"`, 1)
+	must(h.t, os.WriteFile(transcript, []byte(mine), 0o600))
+	h.run("plugin", "test", plugin, "--transcript", transcript)
+}
+
 // build makes one static file of an example.
 func build(t *testing.T, example, version string) string {
 	t.Helper()
@@ -215,6 +226,7 @@ func TestOneLifeOfTheMinimalExampleAgainstTheRealHost(t *testing.T) {
 	// Step: It passes the conformance kit.
 	built := build(t, "minimal-go", "0.1.0")
 	host.passesTheKit(built)
+	host.plays(built, "minimal-go")
 
 	// Step: It is dropped into the plugins directory, and runs in its sandbox.
 	host.drop(built, "minimal-go")

@@ -17,6 +17,7 @@ mod exit;
 mod output;
 mod plugin;
 mod project;
+mod recording;
 mod serve;
 mod stream;
 mod target;
@@ -66,6 +67,7 @@ fn ask(global: &Global, command: Command, output: Output) -> Result<(), Failure>
         .build()
         .map_err(|error| Failure::other("runtime", format!("cannot start: {error}")))?;
     let timeout = global.timeout.map(|seconds| Duration::from_secs(seconds.into()));
+    let own_end = matches!(&command, Command::Plugin(command) if command.ends_when_interrupted());
     runtime.block_on(async {
         let work = dispatch(global, command, output, timeout);
         let in_time = async {
@@ -78,7 +80,7 @@ fn ask(global: &Global, command: Command, output: Output) -> Result<(), Failure>
         };
         tokio::select! {
             result = in_time => result,
-            _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted")),
+            _ = tokio::signal::ctrl_c(), if !own_end => Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted")),
         }
     })
 }

@@ -1,7 +1,7 @@
 //! Where everything that the command says comes out: data on stdout, talk on stderr.
 //!
 //! Text from plugins and from the daemon is untrusted; before it reaches a terminal, everything in it that could
-//! steer the terminal is made visible instead. JSON goes out as it is: its encoder escapes by itself.
+//! steer the terminal is made visible instead, in JSON by its own escapes.
 
 use std::io::{self, Write};
 
@@ -56,7 +56,7 @@ impl Output {
     pub(crate) fn failure(self, failure: &Failure) {
         let mut stderr = io::stderr().lock();
         let _ = if self.json {
-            writeln!(stderr, "{}", failure.to_json())
+            writeln!(stderr, "{}", escaped(&failure.to_json()))
         } else {
             let hint =
                 failure.hint.as_deref().map(|hint| format!("\n{}", plain_lines(hint))).unwrap_or_default();
@@ -81,33 +81,55 @@ pub(crate) fn stdout_bytes(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn pretty<T: Serialize>(value: &T) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value).map_err(|error| Failure::other("output", error.to_string()))
+    serde_json::to_string_pretty(value)
+        .map(|json| escaped(&json))
+        .map_err(|error| Failure::other("output", error.to_string()))
 }
 
 fn compact<T: Serialize>(value: &T) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|error| Failure::other("output", error.to_string()))
+    serde_json::to_string(value)
+        .map(|json| escaped(&json))
+        .map_err(|error| Failure::other("output", error.to_string()))
+}
+
+/// JSON with what its encoder leaves as it is and a terminal may obey: the second set of control characters, and what turns the
+/// direction of text. Neither stands outside of a string, so the value stays the same.
+fn escaped(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Line breaks and indentation are the encoder's own; those of a value were escaped by it.
+        if steers(c) && !c.is_ascii_whitespace() {
+            safe.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// Whether a terminal could be steered by this: control characters, and those that turn the direction of text, with which a
+/// name can be disguised.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `text` on one line, with everything that could steer a terminal made visible.
 pub(crate) fn plain(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            // Besides control characters: those that turn the direction of text, with which a name can be disguised.
-            c if c.is_control()
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                safe.extend(c.escape_default());
-            }
-            c => safe.push(c),
+        if steers(c) {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
         }
     }
     safe
 }
 
-/// Like [`plain`], with its line breaks kept.
+/// Like [`plain`], with its line breaks kept, and spaces for tabs, which compilers like.
 pub(crate) fn plain_lines(text: &str) -> String {
-    text.lines().map(plain).collect::<Vec<_>>().join("\n")
+    text.lines().map(|line| plain(&line.replace('\t', "    "))).collect::<Vec<_>>().join("\n")
 }
 
 /// A table whose columns are as wide as their content, without frames, so that it can be cut by other programs.
@@ -159,6 +181,16 @@ mod tests {
         assert!(!shown.chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown:?}");
         assert!(shown.contains("owned"), "the text itself stays readable");
         assert_eq!(plain("grün ✓ 日本"), "grün ✓ 日本");
+    }
+
+    #[test]
+    fn what_a_plugin_says_cannot_steer_the_terminal_in_json_either() {
+        let said = "\u{1b}[2J \u{9b}2J \u{7f} \u{202e}exe.txt\n grün ✓ 日本";
+        for json in [compact(&[said]).unwrap(), pretty(&[said]).unwrap()] {
+            assert!(!json.chars().any(|c| c != '\n' && steers(c)), "{json:?}");
+            assert!(json.contains("grün ✓ 日本"));
+            assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [said]);
+        }
     }
 
     #[test]

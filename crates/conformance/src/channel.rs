@@ -70,40 +70,11 @@ impl Channel {
         secret: Option<&str>,
         platform: Arc<Mutex<Platform>>,
     ) -> Result<Opened, String> {
-        let upgrade = async {
-            let mut stream =
-                crate::http::connect(socket).await.map_err(|e| format!("no connection ({e})"))?;
-            let key = generate_key();
-            let shown =
-                secret.map(|secret| format!("Authorization: Bearer {secret}\r\n")).unwrap_or_default();
-            let request = format!(
-                "GET /_temps/channel HTTP/1.1\r\nHost: localhost\r\n{shown}Connection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
-            );
-            stream.write_all(request.as_bytes()).await.map_err(|e| format!("no connection ({e})"))?;
-            let (head, rest) = read_head(&mut stream).await?;
-            let status = head.split(' ').nth(1).and_then(|word| word.parse::<u16>().ok());
-            match status {
-                Some(101) if !has_accept(&head, &key) => {
-                    Err("101 without the right Sec-WebSocket-Accept".to_owned())
-                }
-                Some(101) => {
-                    let config = WebSocketConfig::default()
-                        .max_message_size(Some(MAX_FRAME_BYTES))
-                        .max_frame_size(Some(MAX_FRAME_BYTES));
-                    Ok(Ok(
-                        WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await
-                    ))
-                }
-                Some(status) => Ok(Err(status)),
-                None => Err(format!("no HTTP ({:?})", shorten(&head))),
-            }
-        };
-        let late = || Err(format!("no answer within {} s", UPGRADE_TIMEOUT.as_secs()));
-        match timeout(UPGRADE_TIMEOUT, upgrade).await.unwrap_or_else(|_| late())? {
-            Ok(socket) => Ok(Opened::Channel(Self::over(socket, platform))),
-            Err(status) => Ok(Opened::Refused(status)),
-        }
+        let headers = secret.map(|secret| format!("Authorization: Bearer {secret}\r\n")).unwrap_or_default();
+        Ok(match upgrade(socket, &headers).await? {
+            Ok(stream) => Opened::Channel(Self::over(stream, platform)),
+            Err(status) => Opened::Refused(status),
+        })
     }
 
     fn over(socket: WebSocketStream<UnixStream>, platform: Arc<Mutex<Platform>>) -> Self {
@@ -194,6 +165,40 @@ impl Drop for Channel {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Asks for the channel with these lines of headers. `Ok(Err)` is the status of a refusal; the error says what came instead
+/// of an answer that the protocol knows.
+pub(crate) async fn upgrade(
+    socket: &Path,
+    headers: &str,
+) -> Result<Result<WebSocketStream<UnixStream>, u16>, String> {
+    let work = async {
+        let mut stream = crate::http::connect(socket).await.map_err(|e| format!("no connection ({e})"))?;
+        let key = generate_key();
+        let request = format!(
+            "GET /_temps/channel HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.map_err(|e| format!("no connection ({e})"))?;
+        let (head, rest) = read_head(&mut stream).await?;
+        let status = head.split(' ').nth(1).and_then(|word| word.parse::<u16>().ok());
+        match status {
+            Some(101) if !has_accept(&head, &key) => {
+                Err("101 without the right Sec-WebSocket-Accept".to_owned())
+            }
+            Some(101) => {
+                let config = WebSocketConfig::default()
+                    .max_message_size(Some(MAX_FRAME_BYTES))
+                    .max_frame_size(Some(MAX_FRAME_BYTES));
+                Ok(Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await))
+            }
+            Some(status) => Ok(Err(status)),
+            None => Err(format!("no HTTP ({:?})", shorten(&head))),
+        }
+    };
+    let late = || Err(format!("no answer within {} s", UPGRADE_TIMEOUT.as_secs()));
+    timeout(UPGRADE_TIMEOUT, work).await.unwrap_or_else(|_| late())
 }
 
 /// The head of an answer in any version of HTTP/1, and what came behind it. A plugin may refuse in HTTP/1.0.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::{Report, Verdict};
+use crate::transcript::{Outcome, Playback};
 
 pub(crate) fn write(report: &Report) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -42,6 +43,40 @@ pub(crate) fn write(report: &Report) -> String {
             }
             Verdict::NotRun { reason } => {
                 writeln!(xml, "><error message=\"{}\"/></testcase>", escape(reason))
+            }
+        };
+    }
+    xml.push_str("  </testsuite>\n</testsuites>\n");
+    xml
+}
+
+/// The same for transcripts: one test case for each.
+pub(crate) fn of_transcripts(playback: &Playback) -> String {
+    let count =
+        |word: &str| playback.transcripts.iter().filter(|played| played.outcome.word() == word).count();
+    let (name, seconds) = (escape(&playback.plugin), Seconds(playback.took_ms));
+    let sums = format!(
+        "tests=\"{}\" failures=\"{}\" errors=\"{}\"",
+        playback.transcripts.len(),
+        count("failed"),
+        count("not run")
+    );
+    let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let _ = writeln!(xml, "<testsuites {sums} time=\"{seconds}\">");
+    let _ = writeln!(xml, "  <testsuite name=\"{name}\" {sums} skipped=\"0\" time=\"{seconds}\">");
+    for played in &playback.transcripts {
+        let (case, took) = (escape(&played.transcript), Seconds(played.took_ms));
+        let _ = write!(xml, "    <testcase classname=\"{name}.transcript\" name=\"{case}\" time=\"{took}\"");
+        let explained = played.explain().map(|text| escape(&text)).unwrap_or_default();
+        let _ = match &played.outcome {
+            Outcome::Passed => writeln!(xml, "/>"),
+            Outcome::Failed(mismatch) => writeln!(
+                xml,
+                "><failure message=\"{}\">{explained}</failure></testcase>",
+                escape(&mismatch.got)
+            ),
+            Outcome::NotRun { reason, .. } => {
+                writeln!(xml, "><error message=\"{}\">{explained}</error></testcase>", escape(reason))
             }
         };
     }

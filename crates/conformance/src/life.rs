@@ -16,6 +16,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::patience::Patience;
+
 /// Lines of its log that are kept for messages.
 const LOG_LINES: usize = 8;
 
@@ -53,6 +55,8 @@ pub(crate) struct Spawn {
     pub(crate) secret: String,
     /// Further arguments, which no host gives.
     pub(crate) extra: Vec<String>,
+    /// How its lines are waited for.
+    pub(crate) patience: Patience,
 }
 
 impl Spawn {
@@ -68,6 +72,7 @@ impl Spawn {
             database: false,
             secret: secret(),
             extra: Vec::new(),
+            patience: Patience::default(),
         }
     }
 }
@@ -88,6 +93,9 @@ pub(crate) struct Life {
     group: Option<Pid>,
     stdout: Option<BufReader<ChildStdout>>,
     log: Arc<Mutex<VecDeque<String>>>,
+    patience: Patience,
+    /// Lines of the handshake that came.
+    lines: usize,
     /// Where it must listen.
     pub(crate) socket: PathBuf,
     /// What the host's requests carry.
@@ -151,7 +159,8 @@ impl Life {
             tokio::spawn(keep(stderr, Arc::clone(&log)));
         }
         let stdout = child.stdout.take().map(BufReader::new);
-        Ok(Self { child, group, stdout, log, socket: how.socket.clone(), secret: how.secret.clone() })
+        let (patience, socket, secret) = (how.patience.clone(), how.socket.clone(), how.secret.clone());
+        Ok(Self { child, group, stdout, log, patience, lines: 0, socket, secret })
     }
 
     /// Starts `program` and reads both lines.
@@ -177,15 +186,17 @@ impl Life {
         let mut bytes = Vec::new();
         let bound = u64::try_from(most).unwrap_or(u64::MAX);
         let mut bounded = stdout.take(bound);
-        let read = timeout(HANDSHAKE_TIMEOUT, bounded.read_until(b'\n', &mut bytes)).await;
+        let line = if self.lines == 0 { "manifest line" } else { "ready line" };
+        let read = self.patience.wait(line, bounded.read_until(b'\n', &mut bytes)).await;
+        self.lines += 1;
         match read {
-            Err(_) => Err(LineError::Silence),
-            Ok(Ok(_)) if bytes.last() == Some(&b'\n') => {
+            None => Err(LineError::Silence),
+            Some(Ok(_)) if bytes.last() == Some(&b'\n') => {
                 bytes.pop();
                 String::from_utf8(bytes).map_err(|_| LineError::NotText)
             }
-            Ok(Ok(_)) if bytes.len() >= most => Err(LineError::TooLong(most)),
-            Ok(_) => Err(LineError::Ended(self.obituary().await)),
+            Some(Ok(_)) if bytes.len() >= most => Err(LineError::TooLong(most)),
+            Some(_) => Err(LineError::Ended(self.obituary().await)),
         }
     }
 
@@ -231,6 +242,11 @@ impl Life {
             // It may have ended by itself meanwhile.
             let _ = rustix::process::kill_process(pid, signal);
         }
+    }
+
+    /// Waits for its end. May be dropped while it waits.
+    pub(crate) async fn end(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
     }
 
     /// Waits for its end for so long; `None` when it did not come.

@@ -1,14 +1,16 @@
 //! A run of the kit: the handshake first, then all scenes beside each other.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::Map;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::check::{Check, Level};
+use crate::patience::{Patience, Wait};
 use crate::report::{Entry, Report, Sheet, Verdict};
 use crate::scenes::{self, Scene, Stage};
 use crate::settings;
@@ -42,7 +44,16 @@ impl Options {
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
+pub enum Progress {
+    /// A scene has ended.
+    Ended(Ended),
+    /// The plugin takes long to write a line.
+    Waiting(Wait),
+}
+
+/// A scene that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
     /// The scene that has ended.
     pub scene: &'static str,
     /// Scenes that have ended, this one among them.
@@ -59,6 +70,9 @@ pub enum KitError {
     /// There is no plugin.
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    /// A file is no transcript.
+    #[error(transparent)]
+    Transcript(#[from] crate::transcript::TranscriptError),
     /// The kit has no place to work in.
     #[error("a directory for the run cannot be made: {0}")]
     Place(std::io::Error),
@@ -70,7 +84,7 @@ pub enum KitError {
     Settings(Vec<String>),
 }
 
-/// Checks a plugin. `progress` is called after each scene.
+/// Checks a plugin. `progress` is called after each scene, and when one waits for long.
 ///
 /// # Errors
 /// When there is nothing to check, or the kit itself cannot work. A plugin that does wrong is no error.
@@ -87,11 +101,23 @@ pub async fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Resul
     let all = wanted.len() + 1;
 
     let mut sheet = Sheet::new(scenes::HANDSHAKE_CHECKS);
-    let profile = scenes::meet(&subject, home.path(), &mut sheet).await;
+    let (tell, mut waits) = mpsc::unbounded_channel();
+    let places = Arc::new(Semaphore::new(SCENES_AT_A_TIME));
+    let patience = Patience::telling(tell, Arc::clone(&places));
+    let profile = {
+        let mut meeting = pin!(scenes::meet(&subject, home.path(), &patience, &mut sheet));
+        loop {
+            tokio::select! {
+                profile = &mut meeting => break profile,
+                Some(wait) = waits.recv() => progress(Progress::Waiting(wait)),
+            }
+        }
+    };
     let failed = sheet.has_failed();
     sheet.give_up("the handshake did not get as far");
     let mut entries = sheet.close();
-    progress(Progress { scene: "handshake", done: 1, all, failed: count_failed(&entries) });
+    let scene = "handshake";
+    progress(Progress::Ended(Ended { scene, done: 1, all, failed: count_failed(&entries) }));
     // After a broken handshake the others would only say the same again, for another reason.
     let Some(profile) = profile.filter(|_| !failed) else {
         for scene in wanted {
@@ -109,12 +135,21 @@ pub async fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Resul
         place: home.path().to_owned(),
         config,
         routes: options.routes.clone(),
+        patience,
     });
-    let mut scenes = play_all(&stage, wanted);
-    while let Some(ended) = scenes.join_next().await {
-        let Ok((scene, found)) = ended else { continue };
-        progress(Progress { scene, done: all - scenes.len(), all, failed: count_failed(&found) });
-        entries.extend(found);
+    let mut scenes = play_all(&stage, &places, wanted);
+    loop {
+        tokio::select! {
+            biased;
+            Some(wait) = waits.recv() => progress(Progress::Waiting(wait)),
+            ended = scenes.join_next() => {
+                let Some(ended) = ended else { break };
+                let Ok((scene, found)) = ended else { continue };
+                let (done, failed) = (all - scenes.len(), count_failed(&found));
+                progress(Progress::Ended(Ended { scene, done, all, failed }));
+                entries.extend(found);
+            }
+        }
     }
     let profile = &stage.profile;
     let mut report = report(options, profile.manifest.name.clone(), entries, begin);
@@ -126,11 +161,10 @@ pub async fn run(options: &Options, mut progress: impl FnMut(Progress)) -> Resul
 
 type Played = (&'static str, Vec<Entry>);
 
-fn play_all(stage: &Arc<Stage>, wanted: Vec<&'static Scene>) -> JoinSet<Played> {
-    let places = Arc::new(Semaphore::new(SCENES_AT_A_TIME));
+fn play_all(stage: &Arc<Stage>, places: &Arc<Semaphore>, wanted: Vec<&'static Scene>) -> JoinSet<Played> {
     let mut tasks = JoinSet::new();
     for scene in wanted {
-        let (stage, places) = (Arc::clone(stage), Arc::clone(&places));
+        let (stage, places) = (Arc::clone(stage), Arc::clone(places));
         tasks.spawn(async move {
             let _turn = places.acquire_owned().await;
             let mut sheet = Sheet::new(scene.checks);

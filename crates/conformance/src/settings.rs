@@ -31,7 +31,8 @@ pub(crate) fn make_up(schema: Option<&Value>, given: &Map<String, Value>) -> Res
     if missing.is_empty() { Ok(Value::Object(settings)) } else { Err(missing) }
 }
 
-fn value(rule: &Value) -> Option<Value> {
+/// A value that keeps the rule of one setting.
+pub(crate) fn value(rule: &Value) -> Option<Value> {
     if let Some(constant) = rule.get("const") {
         return Some(constant.clone());
     }

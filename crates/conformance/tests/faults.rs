@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use temps_conformance::{Options, Report, Verdict, checks, run};
+use temps_conformance::{Options, Progress, Report, Verdict, checks, run};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -168,6 +168,25 @@ async fn each_planted_fault_is_found_under_its_clause_and_under_no_other() {
     }
     let wrong: Vec<String> = runs.join_all().await.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{} of {} faults:\n{}", wrong.len(), FAULTS.len(), wrong.join("\n\n"));
+}
+
+#[tokio::test]
+async fn a_plugin_that_gets_ready_no_more_is_waited_for_once_and_whoever_waits_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let clauses = ["S-2", "S-4", "F-1", "L-4"].map(str::to_owned).into();
+    let options = Options { plugin: plant("ready_once", place.path()), clauses, ..Options::default() };
+    let mut told = Vec::new();
+    let report = run(&options, |progress| told.push(progress)).await.unwrap();
+    assert!(!report.conformant);
+    let waits =
+        |progress: &Progress| matches!(progress, Progress::Waiting(wait) if wait.line == "ready line");
+    let scenes = ["long_path", "later_host", "old_host", "restart", "shutdown", "stale_socket"];
+    let ended =
+        |progress: &Progress| matches!(progress, Progress::Ended(ended) if scenes.contains(&ended.scene));
+    assert!(told.iter().filter(|progress| waits(progress)).count() >= scenes.len(), "{told:?}");
+    // All of them began to wait before the first one had waited to the end, so their waits are one.
+    let first_end = told.iter().position(ended).unwrap();
+    assert!(!told[first_end..].iter().any(waits), "{told:?}");
 }
 
 #[test]

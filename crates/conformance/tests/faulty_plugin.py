@@ -341,7 +341,7 @@ if faulty("log_between"):
     out("listening")
 if faulty("ends_before_ready"):
     die()
-if faulty("never_ready"):
+if faulty("never_ready") or faulty("ready_once") and "/handshake/" not in args["--socket-path"]:
     time.sleep(60)
 if faulty("ready_too_early"):
     out(ready)

@@ -6,6 +6,7 @@
 
 mod heads;
 mod key;
+mod tally;
 mod trail;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use heads::TrailFiles;
 pub use key::KeyError;
+pub use tally::Tally;
 pub(crate) use trail::Trail;
 pub use trail::{Check, CheckError, check_offline};
 

@@ -310,7 +310,8 @@ fn pattern_covers(wide: &str, narrow: &str) -> bool {
 }
 
 /// Whether one egress target (`name:port`, `*.name:port`, `*:port`) takes in another one.
-pub(crate) fn target_covers(wide: &str, narrow: &str) -> bool {
+#[must_use]
+pub fn target_covers(wide: &str, narrow: &str) -> bool {
     let (wide, narrow) = (with_port(wide), with_port(narrow));
     let (Some((wide, wide_port)), Some((narrow, narrow_port))) =
         (wide.rsplit_once(':'), narrow.rsplit_once(':'))

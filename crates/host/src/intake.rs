@@ -296,6 +296,7 @@ impl Intake {
             let name = name.clone();
             return self.tell(&name, Command::Unusable(why)).await;
         }
+        tracing::warn!(file = %path.display(), reason = why, "a file was refused");
         self.audit("plugin.refused", None, json!({"file": path.to_string_lossy(), "reason": why}));
         let entry = self.entry(path);
         entry.show(PluginState::Refused, Some(why), None);

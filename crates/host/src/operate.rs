@@ -13,6 +13,7 @@ use crate::intake::Order;
 use crate::plugin::PluginState;
 use crate::plugin::actor::{Command, Control, Wanted};
 use crate::plugin::state::DRAIN_TIME;
+use crate::tap::Watcher;
 
 /// How long a stop is waited for beyond draining and leaving.
 const STOP_SLACK: Duration = Duration::from_secs(10);
@@ -192,6 +193,19 @@ impl PluginHost {
         count: usize,
     ) -> Result<(Vec<LogLine>, broadcast::Receiver<LogLine>), OperateError> {
         Ok(self.control(name)?.log.read(count))
+    }
+
+    /// Watches a plugin's traffic from now on, through all its starts.
+    ///
+    /// # Errors
+    /// [`OperateError::UnknownPlugin`], and [`OperateError::NotNow`] when the host was built without a tap.
+    pub fn watch_traffic(&self, name: &str) -> Result<Watcher, OperateError> {
+        let snapshot = self.plugin(name).ok_or_else(|| OperateError::UnknownPlugin(name.to_owned()))?;
+        self.shared.tap.watch_one(name).ok_or_else(|| OperateError::NotNow {
+            plugin: name.to_owned(),
+            state: snapshot.state.as_str(),
+            hint: "this host's traffic cannot be watched".to_owned(),
+        })
     }
 
     pub(crate) fn control(&self, name: &str) -> Result<Control, OperateError> {

@@ -18,6 +18,8 @@ use crate::plan::{Containment, MAX_MESSAGE_BYTES, Plan};
 pub enum Order {
     /// The first message: carry out this plan.
     Launch(Plan),
+    /// The answer to [`Report::Prepared`]: execute the program.
+    Execute,
     /// Send a signal to the program's process group.
     Signal(i32),
 }
@@ -33,7 +35,7 @@ pub enum Report {
         /// What happened, and what to do where that is known.
         error: String,
     },
-    /// What the kernel made of a step, where only the process that did it can know. It comes before `Started`.
+    /// What the kernel made of a step, where only the process that did it can know. It comes before `Prepared`.
     Remarked {
         /// Name of the step.
         step: String,
@@ -41,6 +43,12 @@ pub enum Report {
         whole: bool,
         /// What the kernel enforces.
         words: String,
+    },
+    /// All steps are done, and the process that will be the program waits for [`Order::Execute`]. What the kernel shows of it
+    /// now it will show of the program.
+    Prepared {
+        /// Its process id in its own pid namespace.
+        pid: i32,
     },
     /// The program was executed.
     Started {

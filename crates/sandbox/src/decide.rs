@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::{LayerReport, State};
 use crate::layers::{Layer, Policy};
 use crate::limits::{GroupLimits, Limits, Mechanism};
 use crate::machine::Machine;
-use crate::plan::{Egress, Landlock, Mount, Plan, ProcessLimits, Program, Root, Step};
+use crate::plan::{Egress, Landlock, Mount, Plan, ProcessLimits, Program, Root, Stage, Step};
 
 /// The policy for each layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +71,25 @@ pub struct Refusal {
     pub remedy: String,
 }
 
+/// A layer has to be in force, and the process that would have been the program shows that it is not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the sandbox layer `{layer}` has to be in force (policy `{policy}`) and was not found in force: {found}; {remedy}, or set its policy to `prefer`",
+    policy = policy.as_str()
+)]
+pub struct Breach {
+    /// The layer.
+    pub layer: Layer,
+    /// What was wanted.
+    pub policy: Policy,
+    /// What was read instead.
+    pub found: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
 impl Default for Policies {
-    /// Everything that the machine can do.
+    /// Everything that the machine can do, and that has to be in force.
     fn default() -> Self {
         Self(BTreeMap::new())
     }
@@ -124,12 +142,57 @@ impl Policies {
     }
 }
 
+impl Decided {
+    /// Whether the program must not run when this layer is not in force.
+    #[must_use]
+    pub fn is_binding(&self) -> bool {
+        match self.policy {
+            Policy::Require => true,
+            Policy::Strict => self.missing.is_none(),
+            Policy::Prefer | Policy::Off => false,
+        }
+    }
+}
+
 impl Decision {
+    /// The first layer that has to be in force and of which `reports` say that it is not. What could not be read counts as
+    /// not in force: the machine showed it when it was tried.
+    ///
+    /// # Errors
+    /// [`Breach`].
+    pub fn judge(&self, reports: &[LayerReport]) -> Result<(), Breach> {
+        let binding = |layer| self.of(layer).is_some_and(Decided::is_binding);
+        let broken = reports.iter().find(|r| r.state != State::InForce && binding(r.layer));
+        broken.map_or(Ok(()), |report| {
+            let LayerReport { layer, policy, .. } = *report;
+            let (found, remedy) = (report.evidence.clone(), layer.remedy().to_owned());
+            Err(Breach { layer, policy, found, remedy })
+        })
+    }
+
+    /// The layer that a step belongs to, by the step's name in reports.
+    #[must_use]
+    pub fn layer_of(&self, step: &str) -> Option<Layer> {
+        match step {
+            "join_groups" => Some(Layer::Memory),
+            "measure" => Some(Layer::Processes),
+            _ => self.steps.iter().find(|known| known.name() == step).map(Step::layer),
+        }
+    }
+
     /// The plan for a program, whose group has these directories.
     #[must_use]
     pub fn plan(&self, program: Program, group: Vec<PathBuf>) -> Plan {
+        Plan { steps: self.steps_in(group), program }
+    }
+
+    /// All steps for a program whose group has these directories, in the order in which they are done.
+    #[must_use]
+    pub fn steps_in(&self, group: Vec<PathBuf>) -> Vec<Step> {
         let join = (!group.is_empty()).then_some(Step::JoinGroups { directories: group });
-        Plan { steps: join.into_iter().chain(self.steps.iter().cloned()).collect(), program }
+        let (outer, others): (Vec<Step>, Vec<Step>) =
+            self.steps.iter().cloned().partition(|step| step.stage() == Stage::Outer);
+        outer.into_iter().chain(join).chain(others).collect()
     }
 
     /// What was decided for a layer.
@@ -144,7 +207,7 @@ impl Decision {
 /// # Errors
 /// [`Refusal`] for the first layer that is required and cannot be had.
 pub fn decide(machine: &Machine, wanted: &Wanted) -> Result<Decision, Refusal> {
-    let layers: Vec<Decided> = Layer::ALL.iter().map(|layer| decide_one(machine, wanted, *layer)).collect();
+    let layers = decide_layers(machine, wanted);
     for decided in &layers {
         if let (Policy::Require, Some(why)) = (decided.policy, &decided.missing) {
             let remedy = decided.layer.remedy().to_owned();
@@ -162,6 +225,12 @@ pub fn decide(machine: &Machine, wanted: &Wanted) -> Result<Decision, Refusal> {
         tasks: by_group(Layer::Tasks).then_some(wanted.limits.tasks_max),
     };
     Ok(Decision { steps: steps(machine, wanted, &has, &group), layers, group, limits: wanted.limits })
+}
+
+/// What would be in force, layer by layer, also where that is too little for the program to be started.
+#[must_use]
+pub fn decide_layers(machine: &Machine, wanted: &Wanted) -> Vec<Decided> {
+    Layer::ALL.iter().map(|layer| decide_one(machine, wanted, *layer)).collect()
 }
 
 fn decide_one(machine: &Machine, wanted: &Wanted, layer: Layer) -> Decided {
@@ -182,7 +251,7 @@ fn mechanism(machine: &Machine, wanted: &Wanted, layer: Layer) -> Option<String>
         Layer::Network if !can && machine.can(Layer::SystemCalls, wanted) => "internet sockets are refused",
         Layer::Memory | Layer::Cpu | Layer::Tasks => match machine.groups.get(&layer) {
             Some(mechanism) => mechanism.as_str(),
-            None if layer == Layer::Cpu => return None,
+            None if layer == Layer::Cpu || !machine.limits_processes() => return None,
             None if layer == Layer::Tasks && wanted.user.is_some() => {
                 "rlimit (per user, and only this program runs as it)"
             }
@@ -213,8 +282,8 @@ fn steps(machine: &Machine, wanted: &Wanted, has: &dyn Fn(Layer) -> bool, group:
         (Layer::Files, Step::MountNamespace),
         (Layer::Ipc, Step::IpcNamespace),
         (Layer::Hostname, Step::HostnameNamespace),
-        (Layer::GroupView, Step::GroupNamespace),
         (Layer::Network, Step::NetworkNamespace),
+        (Layer::GroupView, Step::GroupNamespace),
     ];
     // The view of processes needs a place to mount it, also when all other files are left alone.
     let view = has(Layer::ProcessView) && has(Layer::Processes);
@@ -244,7 +313,9 @@ fn steps(machine: &Machine, wanted: &Wanted, has: &dyn Fn(Layer) -> bool, group:
         steps.push(Step::Subreaper);
     }
     steps.push(Step::NewSession);
-    steps.push(Step::ProcessLimits(process_limits(wanted, group)));
+    if machine.limits_processes() {
+        steps.push(Step::ProcessLimits(process_limits(wanted, group)));
+    }
     if let Some((uid, gid)) = user {
         steps.push(Step::BecomeUser { uid, gid });
     }

@@ -1,6 +1,6 @@
 //! Evidence: what the kernel says of the running program, layer by layer. That a call was made proves nothing and is not asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::decide::{Decided, Decision};
 use crate::layers::{Layer, Policy};
 use crate::limits::Group;
-use crate::plan::{Access, ProcessLimits, Step};
+use crate::plan::{Access, ProcessLimits, Root, Step};
 
 /// How a layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,7 +100,7 @@ impl Reader<'_> {
     fn report(&self, decided: &Decided) -> LayerReport {
         let Decided { layer, policy, mechanism, missing } = decided.clone();
         let (state, evidence) = match (policy, &missing) {
-            (Policy::Off, _) => (State::Off, off(layer).to_owned()),
+            (Policy::Off, _) => (State::Off, off(layer)),
             // Something weaker may be there in its place; it is not taken for the layer.
             (_, Some(why)) if mechanism.is_none() => (State::NotInForce, why.clone()),
             (_, missing) => match self.read(layer, missing.is_some()) {
@@ -129,7 +129,7 @@ impl Reader<'_> {
             Layer::Hostname => self.process?.namespace("uts"),
             Layer::GroupView => self.process?.namespace("cgroup"),
             Layer::SystemCalls => self.process?.filter(),
-            Layer::Landlock => self.landlock(),
+            Layer::Landlock => self.landlock(weaker),
             Layer::Memory => self.limit(layer, self.decision.group.memory, "Max data size", |l| l.memory),
             Layer::Cpu => self.limit(layer, self.cpu_quota(), "", |_| None),
             Layer::Tasks => {
@@ -166,34 +166,25 @@ impl Reader<'_> {
             _ => None,
         })?;
         let mounts = seen.mounts()?;
-        let flags_of = |path: &str| mounts.iter().rev().find(|mount| mount.path == path);
-        let slash = flags_of("/")?;
-        let mut wrong = Vec::new();
-        if slash.kind != "tmpfs" || !slash.has("ro") {
-            wrong.push(format!("the root is {} ({})", slash.kind, slash.flags));
-        }
-        for mount in &root.mounts {
-            let path = mount.path.display().to_string();
-            let wanted: &[&str] = match mount.access {
-                Access::Program => &["ro", "nosuid", "nodev"],
-                Access::Data => &["rw", "nosuid", "nodev", "noexec"],
-            };
-            match flags_of(&path) {
-                Some(found) if wanted.iter().all(|flag| found.has(flag)) => {}
-                Some(found) => wrong.push(format!("{path} is mounted {}", found.flags)),
-                None => wrong.push(format!("{path} is not mounted")),
-            }
-        }
+        let wrong = wrong_mounts(root, &mounts);
         if !wrong.is_empty() {
-            return Some((false, wrong.join("; ")));
+            let first: Vec<String> = wrong.iter().take(FIRST_WRONG).cloned().collect();
+            let more = wrong.len().saturating_sub(FIRST_WRONG);
+            let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+            return Some((false, first.join("; ") + &more));
         }
-        Some((own, format!("{namespace}; / is a read-only tmpfs; {} mounts have their flags", mounts.len())))
+        let listed = root.mounts.len();
+        let words = format!(
+            "{namespace}; / is a read-only tmpfs; of {} mounts all are nosuid, and none is both writable and executable; {listed} of them are the program's own, with their flags",
+            mounts.len()
+        );
+        Some((own, words))
     }
 
     /// The kernel shows nobody which rules are in force; the launcher's word from right before the execution is all there is.
-    fn landlock(&self) -> Reading {
+    fn landlock(&self, weaker: bool) -> Reading {
         let remark = self.remarks.iter().find(|remark| remark.step == "landlock")?;
-        Some((true, remark.words.clone()))
+        Some((remark.whole || weaker, format!("the launcher's word: {}", remark.words)))
     }
 
     /// A limit that a group keeps, or in its place one for each process.
@@ -230,16 +221,44 @@ impl Reader<'_> {
     }
 }
 
+/// What is not mounted as it should be, in words.
+fn wrong_mounts(root: &Root, mounts: &[MountSeen]) -> BTreeSet<String> {
+    let last = |path: &str| mounts.iter().rev().find(|mount| mount.path == path);
+    let as_it_is = |mount: &MountSeen| format!("{} is mounted {} ({})", mount.path, mount.flags, mount.kind);
+    let not_there = |path: &str| format!("{path} is not mounted");
+    let mut wrong = BTreeSet::new();
+    if !last("/").is_some_and(|slash| slash.kind == "tmpfs" && slash.has("ro")) {
+        wrong.insert(last("/").map_or_else(|| not_there("/"), as_it_is));
+    }
+    for mount in &root.mounts {
+        let path = mount.path.display().to_string();
+        let wanted: &[&str] = match mount.access {
+            Access::Program => &["ro", "nosuid", "nodev"],
+            Access::Data => &["rw", "nosuid", "nodev", "noexec"],
+        };
+        if !last(&path).is_some_and(|found| wanted.iter().all(|flag| found.has(flag))) {
+            wrong.insert(last(&path).map_or_else(|| not_there(&path), as_it_is));
+        }
+    }
+    let loose = |mount: &&MountSeen| !mount.has("nosuid") || !(mount.has("ro") || mount.has("noexec"));
+    wrong.extend(mounts.iter().filter(loose).map(as_it_is));
+    wrong
+}
+
+/// Mounts without their flags that are named; the others are counted.
+const FIRST_WRONG: usize = 3;
+
 /// Largest page that kernels use, in bytes.
 const PAGE: u64 = 64 << 10;
 
 /// What it means that a layer is off.
-fn off(layer: Layer) -> &'static str {
+fn off(layer: Layer) -> String {
     match layer {
         Layer::Network => {
-            "not wanted: the program uses the machine's network and reaches what the machine reaches"
+            "off in the settings: the program uses the machine's network and reaches what the machine reaches"
+                .into()
         }
-        _ => "not wanted",
+        _ => format!("off in the settings; it would protect from {}", layer.protects_from()),
     }
 }
 
@@ -290,10 +309,20 @@ impl Seen {
         Some((good, format!("NoNewPrivs: {none}; {capabilities}")))
     }
 
+    /// Filters are inherited: where the host has some itself, as in most containers, the program has to have more.
     fn filter(&self) -> Reading {
         let mode = self.status("Seccomp")?;
-        let filters = self.status("Seccomp_filters").unwrap_or("?");
-        Some((mode == "2", format!("Seccomp: {mode}; Seccomp_filters: {filters}")))
+        let own = Seen::of(std::process::id())?;
+        let count =
+            |seen: &Self| seen.status("Seccomp_filters").and_then(|number| number.parse::<u32>().ok());
+        Some(match (count(self), count(&own)) {
+            (Some(theirs), Some(ours)) => (
+                mode == "2" && theirs > ours,
+                format!("Seccomp: {mode}; Seccomp_filters: {theirs}, the host's: {ours}"),
+            ),
+            // Kernels before 5.9 do not count them.
+            _ => (mode == "2" && own.status("Seccomp") != Some("2"), format!("Seccomp: {mode}")),
+        })
     }
 
     fn own_proc(&self) -> Reading {
@@ -303,7 +332,8 @@ impl Seen {
         let shown = fs::read_link(self.file("root").join("proc/self"));
         // A /proc of another namespace does not know the one who asks, and so has no answer for this process.
         let good = proc.kind == "proc" && own && shown.is_err();
-        Some((good, format!("{} on /proc; {namespace}", proc.kind)))
+        let shows = if good { "its own processes only" } else { "processes outside as well" };
+        Some((good, format!("{} on /proc shows {shows}; {namespace}", proc.kind)))
     }
 
     /// What the kernel shows of the program under a name.

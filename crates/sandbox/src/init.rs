@@ -90,20 +90,14 @@ fn start(control: &Arc<Control>, plan: Plan) -> Result<Pid, (&'static str, io::E
     directory.map_err(|e| {
         ("working_directory", io::Error::other(format!("{}: {e}", program.directory.display())))
     })?;
-    if let Some(missing) = missing_by_name(&program) {
+    if let Some(missing) = wrong_line_ends(&program).or_else(|| missing_by_name(&program)) {
         return Err(("execute", io::Error::new(io::ErrorKind::NotFound, missing)));
     }
     let mut command = command(control, plan).map_err(|error| ("execute", error))?;
-    for attempt in 1.. {
-        match command.spawn() {
-            Ok(child) => return Ok(Pid::from_child(&child)),
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && attempt < BUSY_ATTEMPTS => {
-                std::thread::sleep(BUSY_PAUSE);
-            }
-            Err(error) => return Err(("execute", explain(&program, &error))),
-        }
+    match command.spawn() {
+        Ok(child) => Ok(Pid::from_child(&child)),
+        Err(error) => Err(("execute", explain(&program, &error))),
     }
-    Err(("execute", Errno::TXTBSY.into()))
 }
 
 #[expect(unsafe_code, reason = "steps in the program's own process need a hook between fork and exec")]
@@ -122,10 +116,22 @@ fn command(control: &Arc<Control>, plan: Plan) -> io::Result<Command> {
                     error
                 },
             )?;
-            Err(image.execute())
+            await_leave(&control)?;
+            Err(image.execute_patiently())
         });
     }
     Ok(command)
+}
+
+/// Waits until the host has looked at this process, which is all that the program will be but for its code.
+fn await_leave(control: &Control) -> io::Result<()> {
+    let pid = std::process::id().cast_signed();
+    control.tell(&Report::Prepared { pid }).map_err(io::Error::other)?;
+    match control.take_order() {
+        Ok(Some(Order::Execute)) => Ok(()),
+        Ok(_) => Err(io::Error::other("the host did not want it to be executed")),
+        Err(error) => Err(io::Error::other(error)),
+    }
 }
 
 /// A program as the kernel takes it.
@@ -150,6 +156,18 @@ impl Image {
                 .map(|(k, v)| text(format!("{k}={v}").into()))
                 .collect::<io::Result<_>>()?,
         })
+    }
+
+    /// Becomes the program, as soon as nobody has its file open for writing any more.
+    fn execute_patiently(&self) -> io::Error {
+        for _ in 1..BUSY_ATTEMPTS {
+            let error = self.execute();
+            if error.kind() != io::ErrorKind::ExecutableFileBusy {
+                return error;
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
+        self.execute()
     }
 
     /// Becomes the program. It returns only when that failed.
@@ -196,8 +214,8 @@ fn watch(control: &Arc<Control>, program: Pid, egress: Option<Pid>, achieved: Ac
                     let _ = rustix::process::kill_process_group(program, signal);
                 }
             }
-            // A second plan, or something unreadable, from the one that may give orders: not ours to interpret.
-            Ok(Some(Order::Launch(_))) | Err(crate::ControlError::Unreadable(_)) => {}
+            // A second plan, a leave that nobody waits for, or something unreadable, from the one that may give orders: not ours to interpret.
+            Ok(Some(Order::Launch(_) | Order::Execute)) | Err(crate::ControlError::Unreadable(_)) => {}
             Ok(None) | Err(_) => return end_everything(achieved),
         }
     }
@@ -280,6 +298,17 @@ fn explain(program: &Program, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot execute {path}: {reason}"))
 }
 
+/// A script whose lines end as on Windows: its interpreter's name, or its argument, would end in a character that nobody sees.
+fn wrong_line_ends(program: &Program) -> Option<String> {
+    first_line(&program.path)?.ends_with('\r').then(|| {
+        format!(
+            "cannot execute {}: its first line ends with a carriage return, as Windows writes it; save the file with LF as line \
+             ends",
+            program.path.display()
+        )
+    })
+}
+
 /// An interpreter that `env` is to find by its name and would not. `env` itself would start, and its words would be
 /// those of a program that ended.
 fn missing_by_name(program: &Program) -> Option<String> {
@@ -312,5 +341,5 @@ fn first_line(path: &Path) -> Option<String> {
     let mut begin = Vec::new();
     std::fs::File::open(path).ok()?.take(MAX_INTERPRETER_LINE as u64).read_to_end(&mut begin).ok()?;
     let text = String::from_utf8_lossy(&begin);
-    text.strip_prefix("#!")?.lines().next().map(str::to_owned)
+    text.strip_prefix("#!")?.split('\n').next().map(str::to_owned)
 }

@@ -49,12 +49,27 @@ pub enum Layer {
 pub enum Policy {
     /// Nothing starts without it.
     Require,
-    /// In force wherever the machine can do it, and then a failure stops the start as well; where the machine cannot,
-    /// that is reported.
+    /// Required where this machine can do it, as was found out when the host started; left out and reported where it cannot.
     #[default]
+    Strict,
+    /// Built where this machine can do it. Where the evidence says afterwards that it is not in force, that is reported, and
+    /// the program runs.
     Prefer,
     /// Not built at all.
     Off,
+}
+
+impl Policy {
+    /// The word in configuration, REST and command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Require => "require",
+            Policy::Strict => "strict",
+            Policy::Prefer => "prefer",
+            Policy::Off => "off",
+        }
+    }
 }
 
 impl Layer {
@@ -137,7 +152,7 @@ impl Layer {
     pub fn remedy(self) -> &'static str {
         match self {
             Layer::User => {
-                "run the host as root, so that each plugin gets a user of its own (in a container that knows few user ids, name the first of some free ones as sandbox.first_user)"
+                "run the host as root, so that each plugin gets a user of its own (in a container that knows few user ids, set sandbox.first_user to the first of 1000 that it knows and nobody uses)"
             }
             Layer::Landlock => "use a kernel of 6.12 or later that is booted with `lsm=` containing landlock",
             Layer::SystemCalls => {
@@ -147,7 +162,7 @@ impl Layer {
                 "run the host as root, or as a service of its own with Delegate=yes in its unit"
             }
             Layer::OpenFiles | Layer::FileSize | Layer::Privileges => {
-                "nothing is known; it works on every kernel"
+                "every kernel does it, so what forbids it is around the host, like the filter of system calls of a container"
             }
             Layer::ProcessView => "run the host as root, or outside of a container that hides parts of /proc",
             _ => {

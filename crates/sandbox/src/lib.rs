@@ -30,7 +30,7 @@ mod steps;
 mod tree;
 
 pub use control::{Control, ControlError, Order, Report};
-pub use decide::{Decided, Decision, Policies, Refusal, Wanted, decide};
+pub use decide::{Breach, Decided, Decision, Policies, Refusal, Wanted, decide, decide_layers};
 pub use egress::PROXY as EGRESS_PROXY;
 pub use egress::line::{Answer, MAX_LINE, NotALine, Question};
 pub use evidence::{LayerReport, Remark, State, verify};

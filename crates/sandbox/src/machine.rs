@@ -8,8 +8,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Report;
-use crate::decide::{Policies, Wanted, decide};
-use crate::evidence::{LayerReport, Remark, verify};
+use crate::decide::{Decision, Policies, Wanted, decide};
+use crate::evidence::{LayerReport, Remark, State, verify};
 use crate::layers::{Layer, Policy};
 use crate::limits::{Groups, Limits, Mechanism};
 use crate::plan::{Arg, Program, Step};
@@ -116,13 +116,20 @@ impl Machine {
         self.uid == 0 && !self.user_namespace && can(Layer::User) && can(Layer::Files)
     }
 
+    /// Whether the limits of the kernel for each process can be set.
+    pub(crate) fn limits_processes(&self) -> bool {
+        !self.unavailable.contains_key(&Layer::OpenFiles)
+    }
+
     /// Whether a layer can be had for what is wanted, at least in part.
     pub(crate) fn can(&self, layer: Layer, wanted: &Wanted) -> bool {
         match layer {
             Layer::User if wanted.user.is_none() || self.user_namespace => false,
             Layer::ProcessView if wanted.policies.of(Layer::Processes) == Policy::Off => false,
             Layer::Cpu | Layer::Memory => self.groups.contains_key(&layer),
-            Layer::Tasks => self.groups.contains_key(&layer) || self.can(Layer::User, wanted),
+            Layer::Tasks => {
+                self.groups.contains_key(&layer) || (self.can(Layer::User, wanted) && self.limits_processes())
+            }
             _ => !self.unavailable.contains_key(&layer),
         }
     }
@@ -179,24 +186,43 @@ impl Machine {
         let plan = decision.plan(program, group.directories());
         let trial = Trial::start(executable, plan.clone()).map_err(said)?;
         let mut remarks = Vec::new();
+        let look = |own_pid, remarks: &[Remark]| {
+            verify(&decision, crate::tree::program_pid(trial.launcher_pid(), own_pid), remarks, Some(&group))
+        };
         let own_pid = loop {
             match trial.report(Instant::now() + crate::PROBE_TIMEOUT).map_err(said)? {
                 Report::Remarked { step, whole, words } => {
-                    if !whole && let Some(step) = plan.steps.iter().find(|s| s.name() == step) {
+                    if !whole && let Some(step) = plan.step(&step) {
                         self.partial.insert(step.layer(), words.clone());
                     }
                     remarks.push(Remark { step, whole, words });
                 }
+                // A host looks at this moment, and so must find here what it is to find there.
+                Report::Prepared { pid } => {
+                    self.doubt(&decision, &look(pid, &remarks));
+                    trial.execute().map_err(said)?;
+                }
                 Report::Started { pid, .. } => break pid,
                 Report::StepFailed { step, error } => {
-                    let failed = plan.steps.iter().find(|s| s.name() == step).cloned();
-                    return Err((failed, format!("{step}: {error}")));
+                    return Err((plan.step(&step).cloned(), format!("{step}: {error}")));
                 }
                 Report::Exited { .. } => return Err(said("the program ended before it was started".into())),
             }
         };
-        let pid = crate::tree::program_pid(trial.launcher_pid(), own_pid);
-        Ok(verify(&decision, pid, &remarks, Some(&group)))
+        let layers = look(own_pid, &remarks);
+        self.doubt(&decision, &layers);
+        Ok(layers)
+    }
+
+    /// A layer whose steps all succeeded, and of which the program shows nothing, is none that this machine can do.
+    fn doubt(&mut self, decision: &Decision, layers: &[LayerReport]) {
+        let whole = |layer| decision.of(layer).is_some_and(|decided| decided.missing.is_none());
+        for report in layers.iter().filter(|report| whole(report.layer)) {
+            if matches!(report.state, State::NotInForce | State::Unknown) {
+                let why = format!("it was tried and not found in force ({})", report.evidence);
+                self.partial.entry(report.layer).or_insert(why);
+            }
+        }
     }
 
     /// Notes what the machine refused, and takes another way to the same layer where there is one.
@@ -228,8 +254,11 @@ impl Machine {
                     self.groups_refused.insert(layer, why.clone());
                 }
             }
-            Step::NewSession | Step::Subreaper | Step::DieWithLauncher | Step::ProcessLimits(_) => {
+            Step::NewSession | Step::Subreaper | Step::DieWithLauncher => {
                 return Err(ProbeError::NothingWorks(why));
+            }
+            Step::ProcessLimits(_) if self.limits_processes() => {
+                self.unavailable.extend([(Layer::OpenFiles, why.clone()), (Layer::FileSize, why)]);
             }
             _ => {
                 let layer = step.layer();

@@ -3,12 +3,15 @@
 //! Without a pid namespace in the plan it is the init itself.
 
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
-use crate::control::{Control, ControlError, Order, Report};
+use rustix::io::Errno;
+use rustix::process::WaitOptions;
+
+use crate::control::{Control, Order, Report};
 use crate::plan::{Containment, Plan, Stage};
-use crate::steps::{self, Remark, StepFailure};
+use crate::steps::{self, Forked, Remark, StepFailure};
 use crate::{INIT, MARKER, init, signals};
 
 /// Exit status of a launcher that was started wrongly.
@@ -66,33 +69,43 @@ pub(crate) fn remarked(control: &Control, step: &str, remark: Remark) {
         control.tell(&Report::Remarked { step: step.to_owned(), whole: remark.whole, words: remark.words });
 }
 
+/// Starts the init and waits for it. Both are the same program, but the init needs a fresh start in its namespaces.
+#[expect(unsafe_code, reason = "a process that is born in a control group has no safe wrapper")]
 fn start_init(control: Control, plan: &Plan) -> i32 {
-    let child = duplicate(&control).map_err(io::Error::other).and_then(|stdin| {
-        let name = plan.program.args.first().map_or("program", |name| name.expose());
-        Command::new("/proc/self/exe")
-            .arg0(format!("launcher of {name}"))
-            .args([MARKER, INIT])
-            .env_clear()
-            .current_dir("/")
-            .stdin(stdin)
-            .spawn()
-    });
-    let mut child = match child {
-        Ok(child) => child,
+    // SAFETY: the launcher has one thread until the program runs.
+    let init = match unsafe { steps::fork_into(plan.groups()) } {
+        Ok(Forked::Child) => return become_init(&control, plan),
+        Ok(Forked::Parent(init)) => init,
         Err(error) => return refuse(&control, "start_init", &error),
     };
     // From here on the init alone holds the launcher's end and the program's output, so that the host sees their ends.
     drop(control);
     give_up_output();
-    match child.wait() {
-        Ok(status) => status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
-        Err(_) => EXIT_FAILED,
+    loop {
+        match rustix::process::waitpid(Some(init), WaitOptions::empty()) {
+            Ok(Some((_, status))) if status.exited() || status.signaled() => {
+                let signal = || status.terminating_signal().unwrap_or_default();
+                return status.exit_status().unwrap_or_else(|| 128 + signal());
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return EXIT_FAILED,
+        }
     }
 }
 
-fn duplicate(control: &Control) -> Result<Stdio, ControlError> {
-    let fd = rustix::io::fcntl_dupfd_cloexec(control, 3).map_err(io::Error::from)?;
-    Ok(Stdio::from(fd))
+/// Goes on as the init. It returns only when that failed.
+fn become_init(control: &Control, plan: &Plan) -> i32 {
+    let name = plan.program.args.first().map_or("program", |name| name.expose());
+    let error = match rustix::stdio::dup2_stdin(control) {
+        Ok(()) => Command::new("/proc/self/exe")
+            .arg0(format!("launcher of {name}"))
+            .args([MARKER, INIT])
+            .env_clear()
+            .current_dir("/")
+            .exec(),
+        Err(error) => error.into(),
+    };
+    refuse(control, "start_init", &error)
 }
 
 /// Puts `/dev/null` in the place of standard input.

@@ -177,6 +177,7 @@ fn try_steps(executable: &Path, steps: &[Step]) -> Result<(Containment, bool), S
             Report::Started { containment, fresh_proc, .. } => break (containment, fresh_proc),
             Report::StepFailed { step, error } => return Err(format!("{step}: {error}")),
             Report::Exited { .. } => return Err("the program ended before it was started".into()),
+            Report::Prepared { .. } => trial.execute()?,
             Report::Remarked { .. } => {}
         }
     };
@@ -220,6 +221,11 @@ impl Trial {
             Ok(None) | Err(ControlError::Closed) => Err("the launcher ended without a report".into()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Lets the prepared program be executed.
+    pub(crate) fn execute(&self) -> Result<(), String> {
+        self.control()?.order(&Order::Execute).map_err(|e| e.to_string())
     }
 
     /// The launcher's process id.

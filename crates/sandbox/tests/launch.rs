@@ -89,10 +89,16 @@ impl Host {
         line.trim_end().to_owned()
     }
 
+    /// The next report. The little host lets what is prepared be executed.
     fn report(&mut self) -> Report {
-        let mut line = String::new();
-        self.reports.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"))
+        loop {
+            let mut line = String::new();
+            self.reports.read_line(&mut line).unwrap();
+            match serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}")) {
+                Report::Prepared { .. } => {}
+                report => return report,
+            }
+        }
     }
 
     fn started(&mut self) -> (i32, Containment, bool) {
@@ -288,7 +294,11 @@ fn a_program_that_cannot_be_executed_is_explained() {
     let (damaged, ran) = (directory.path().join("damaged"), directory.path().join("ran"));
     std::fs::write(&damaged, format!("touch {}\n", ran.display())).unwrap();
     let damaged = damaged.to_str().unwrap();
+    let windows = directory.path().join("windows");
+    std::fs::write(&windows, "#!/bin/sh\r\ntrue\r\n").unwrap();
+    let windows = windows.to_str().unwrap();
     for (mode, path, words) in [
+        (0o755, windows, "save the file with LF as line ends"),
         (0o755, damaged, "it is no program for this machine"),
         (0o755, script, "names the interpreter /no/such/python3, which does not exist"),
         (0o644, script, "not executable"),
@@ -312,15 +322,14 @@ fn a_program_that_is_still_being_written_is_tried_again() {
     std::fs::copy("/bin/true", &copy).unwrap();
     let held = std::fs::OpenOptions::new().append(true).open(&copy).unwrap();
     let mut host = Host::start(User::Own, &["process_group", copy.to_str().unwrap()]);
-    // The launcher is there and has been refused at least once when it sleeps between two attempts.
-    let launcher = loop {
-        if let Some(pid) = temps_sandbox::descendants(host.child.id()).first() {
-            break *pid;
-        }
+    // What is to be the program has been refused at least once when it sleeps between two attempts.
+    let sleeps = |pid: &u32| {
+        let shows = |file, text| {
+            std::fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|found| found.contains(text))
+        };
+        shows("wchan", "nanosleep") || shows("syscall", "230 ")
     };
-    while !std::fs::read_to_string(format!("/proc/{launcher}/wchan")).is_ok_and(|w| w.contains("nanosleep"))
-        && !std::fs::read_to_string(format!("/proc/{launcher}/syscall")).is_ok_and(|s| s.starts_with("230 "))
-    {
+    while !temps_sandbox::descendants(host.child.id()).iter().any(sleeps) {
         std::thread::yield_now();
     }
     drop(held);

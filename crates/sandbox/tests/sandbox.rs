@@ -91,14 +91,18 @@ impl Place {
 }
 
 impl Run {
-    /// The next time that all layers are reported.
+    /// The next time that all layers of the running program are reported.
     fn layers(&mut self) -> Vec<LayerReport> {
+        self.next_report("layers")
+    }
+
+    fn next_report(&mut self, title: &str) -> Vec<LayerReport> {
         let mut seen = String::new();
         loop {
             let mut line = String::new();
             assert!(self.reports.read_line(&mut line).unwrap() > 0, "it ended: {seen}");
             if let Ok(report) = serde_json::from_str::<Value>(&line)
-                && let Some(layers) = report.get("layers")
+                && let Some(layers) = report.get(title)
             {
                 return serde_json::from_value(layers.clone()).unwrap();
             }
@@ -155,6 +159,22 @@ fn what_is_reported_as_off_is_off_and_everything_else_stays_in_force() {
                 assert_eq!(report.state, expected, "user {user}, {layer} off: {report:?}");
             }
         }
+    }
+}
+
+#[test]
+fn what_is_read_before_the_execution_is_true_after_it() {
+    for user in users() {
+        let place = Place::new(user);
+        let mut run = place.launch(&json!({}), SLEEP);
+        let (before, after) = (run.next_report("prepared"), run.layers());
+        for (before, after) in before.iter().zip(&after) {
+            // Processor time is restricted once a program is ready.
+            if before.layer != Layer::Cpu {
+                assert_eq!(before, after, "user {user}");
+            }
+        }
+        assert!(before.iter().filter(|report| report.state == State::InForce).count() > 8, "{before:?}");
     }
 }
 

@@ -11,12 +11,13 @@ use temps_host::host::BuildError;
 use temps_host::tap::Tap;
 use temps_store::{PlatformStore, Store, StoreError};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::access::LoginLink;
 use crate::app::App;
-use crate::auth::{Access, FirstTokenError, TokenError, ensure_admin_token};
+use crate::auth::{Access, FirstTokenError, Refused, TokenError, ensure_admin_token};
 use crate::config::{Config, Places};
 use crate::platform::ReferencePlatform;
 use crate::probe::ProberError;
@@ -134,10 +135,10 @@ impl Server {
     /// # Errors
     /// [`StartError`] says what could not be opened; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_watched(config, Tap::default()).await
+        Self::start_watched(config, Tap::open()).await
     }
 
-    /// The same, with the traffic between the host and its plugins open to be watched.
+    /// The same, with a tap of the caller's at the traffic between the host and its plugins.
     ///
     /// # Errors
     /// Those of [`Server::start`].
@@ -151,7 +152,7 @@ impl Server {
         let store = temps_store::open(&database, &config.node).await.map_err(failed)?;
         tracing::info!(%database, node = config.node, "the database is open");
         ensure_admin_token(&*store, &config.places.admin_token_file(), &config.admin_token_name()).await?;
-        let access = Access::new(store.clone());
+        let (access, refused) = Access::new(store.clone());
         let platform = ReferencePlatform::new(store.clone() as Arc<dyn PlatformStore>, access.clone());
         let host = PluginHost::builder()
             .config(config.host_config())
@@ -162,6 +163,7 @@ impl Server {
             .await?;
         let places = config.places.clone();
         let app = App::new(config, address, platform, access, host);
+        tokio::spawn(record_refusals(app.clone(), refused));
         let login_link = app.login_link().await?;
         let detail = serde_json::json!({ "expires_at": login_link.expires_at });
         app.host().record_audit("login_link.created", None, "host", detail);
@@ -268,6 +270,14 @@ impl ServerHandle {
 }
 
 /// Makes the directories, and takes the lock that keeps a second daemon away.
+/// Writes refused sign-ins to the audit trail until the daemon stops.
+async fn record_refusals(app: App, mut refused: mpsc::Receiver<Refused>) {
+    while let Some(Some(refused)) = app.closing().run_until_cancelled(refused.recv()).await {
+        let detail = serde_json::json!({ "with": refused.with.as_str(), "count": refused.count });
+        app.host().record_audit("session.refused", None, "nobody", detail);
+    }
+}
+
 fn prepare_places(places: &Places) -> Result<std::fs::File, StartError> {
     make_private(&places.state_dir)?;
     make_private(&places.run_dir)?;

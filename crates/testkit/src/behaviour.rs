@@ -142,6 +142,16 @@ pub enum Sin {
         /// Amount in units of 1,000,000 bytes.
         megabytes: usize,
     },
+    /// Starts processes that stay until there are so many; where that is refused, it tries again and again.
+    Forks {
+        /// How many, where nothing stops it.
+        processes: usize,
+    },
+    /// Fills its data directory with so many megabytes, and begins anew at each start.
+    FillsDisk {
+        /// Amount in units of 1,000,000 bytes.
+        megabytes: usize,
+    },
     /// Aborts when an event of this type comes.
     CrashOnEvent {
         /// The type.

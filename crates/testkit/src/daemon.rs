@@ -31,6 +31,8 @@ pub struct Daemon {
     pub login_url: String,
     /// Its process.
     pub process: Child,
+    /// Who it and the commands against it run as; `None` for the test's own user.
+    user: Option<u32>,
     // Kept open, so that the daemon never writes into a closed pipe.
     _stdout: BufReader<ChildStdout>,
 }
@@ -108,10 +110,34 @@ pub fn state(home: &Path, file: &str) -> PathBuf {
 /// The `temps` command, with nothing of this process's environment that could steer it.
 #[must_use]
 pub fn temps(home: &Path) -> Command {
-    let mut command = Command::new(built_executable("temps-cli", "temps"));
+    temps_as(home, None)
+}
+
+fn temps_as(home: &Path, user: Option<u32>) -> Command {
+    let mut command = match user {
+        None => Command::new(built_executable("temps-cli", "temps")),
+        Some(user) => {
+            let mut command = Command::new("setpriv");
+            command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".into()]);
+            command.arg(home.join("temps"));
+            command
+        }
+    };
     command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", home).env("TEMPS_HOME", home);
     command.stdin(Stdio::null());
     command
+}
+
+/// Makes a user the owner of a directory and everything in it.
+fn give(directory: &Path, user: u32) {
+    for entry in std::fs::read_dir(directory).expect("the home can be read").flatten() {
+        if entry.path().is_dir() {
+            give(&entry.path(), user);
+        } else {
+            std::os::unix::fs::chown(entry.path(), Some(user), Some(user)).expect("files can be given away");
+        }
+    }
+    std::os::unix::fs::chown(directory, Some(user), Some(user)).expect("directories can be given away");
 }
 
 impl Daemon {
@@ -124,8 +150,21 @@ impl Daemon {
     /// Starts a daemon in a home, with further arguments, and waits until it answers.
     #[must_use]
     pub fn start_in(home: tempfile::TempDir, arguments: &[&str]) -> Self {
+        Self::launch(home, None, arguments)
+    }
+
+    /// Starts a daemon as another user, for a test that is root. The home and what is in it is given to that user.
+    #[must_use]
+    pub fn start_as(user: u32, home: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let program = home.path().join("temps");
+        std::fs::copy(built_executable("temps-cli", "temps"), &program).expect("temps can be copied");
+        give(home.path(), user);
+        Self::launch(home, Some(user), arguments)
+    }
+
+    fn launch(home: tempfile::TempDir, user: Option<u32>, arguments: &[&str]) -> Self {
         let log = std::fs::File::create(home.path().join("daemon.log")).expect("the log can be made");
-        let mut command = temps(home.path());
+        let mut command = temps_as(home.path(), user);
         command.args(["--json", "serve", "--log-format", "json"]);
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
@@ -141,7 +180,7 @@ impl Daemon {
         };
         let text = |key: &str| started[key].as_str().expect("the daemon says where it is").to_owned();
         let (url, login_url) = (text("url"), text("login_url"));
-        Self { home, url, login_url, process, _stdout: stdout }
+        Self { home, url, login_url, process, user, _stdout: stdout }
     }
 
     /// What it has logged.
@@ -153,7 +192,7 @@ impl Daemon {
     /// A command against this daemon, not yet run.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = temps(self.home.path());
+        let mut command = temps_as(self.home.path(), self.user);
         command.env("TEMPS_URL", &self.url).args(arguments);
         command
     }

@@ -129,19 +129,26 @@ export function eventStream(events: AsyncIterable<string>): Response {
   return new Response(body as unknown as ReadableStream, { headers });
 }
 
-/** What a handler returned, as an answer. */
-export function toResponse(answer: Answer): Response {
-  if (answer instanceof Response) return answer;
-  if (answer === undefined || answer === null) return new Response(null, { status: 204 });
-  if (typeof answer === "string") return new Response(answer, { headers: { "content-type": "text/plain; charset=utf-8" } });
-  if (answer instanceof Uint8Array) {
-    return new Response(answer as Uint8Array<ArrayBuffer>, { headers: { "content-type": "application/octet-stream" } });
-  }
-  return Response.json(answer);
+/** Writes what a handler returned. A caller that goes away in the middle ends it. */
+export async function writeAnswer(answer: Answer, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  if (answer instanceof Response) return writeResponse(answer, request, response);
+  if (response.headersSent || response.destroyed) return;
+  if (answer === undefined || answer === null) return void response.writeHead(204).end();
+  // With its length, so that head and body go out in one piece.
+  const [type, body] = wholeBody(answer);
+  response.writeHead(200, { "content-type": type, "content-length": Buffer.byteLength(body) });
+  response.end(request.method === "HEAD" ? undefined : body);
 }
 
-/** Writes an answer. A caller that goes away in the middle ends it. */
-export async function writeResponse(answer: Response, request: IncomingMessage, response: ServerResponse): Promise<void> {
+function wholeBody(answer: unknown): [type: string, body: string | Uint8Array] {
+  if (typeof answer === "string") return ["text/plain; charset=utf-8", answer];
+  if (answer instanceof Uint8Array) return ["application/octet-stream", answer];
+  const text = JSON.stringify(answer) as string | undefined;
+  if (text === undefined) throw new TypeError(`a route answered with a ${typeof answer}, which JSON does not know`);
+  return ["application/json", text];
+}
+
+async function writeResponse(answer: Response, request: IncomingMessage, response: ServerResponse): Promise<void> {
   if (response.headersSent || response.destroyed) return;
   const headers: Record<string, string | string[]> = {};
   answer.headers.forEach((value, name) => {
@@ -157,7 +164,8 @@ export async function writeResponse(answer: Response, request: IncomingMessage, 
     return;
   }
   response.writeHead(answer.status, headers);
-  response.flushHeaders();
+  // A body that is there already goes out together with the head; one that is not does not hold the head up.
+  setImmediate(() => response.flushHeaders());
   await pipeline(Readable.fromWeb(answer.body as import("node:stream/web").ReadableStream), response);
 }
 

@@ -14,7 +14,7 @@ import type { Launch } from "./handshake.js";
 import { EventLine } from "./line.js";
 import { describe, logger } from "./log.js";
 import { type Assets, Pages } from "./pages.js";
-import { type Answer, HttpError, PluginRequest, problem, toResponse, writeResponse } from "./request.js";
+import { type Answer, HttpError, PluginRequest, problem, writeAnswer } from "./request.js";
 import { WireError } from "./rules.js";
 
 /** How long the start hooks may take together, in milliseconds. */
@@ -241,11 +241,11 @@ export class Server {
     if (this.stopping.signal.aborted) response.setHeader("connection", "close");
     try {
       const answer = await this.answer(asked, response);
-      if (answer !== NO_ROUTE) await writeResponse(toResponse(answer), request, response);
+      if (answer !== NO_ROUTE) await writeAnswer(answer, request, response);
     } catch (error) {
       if (gone.signal.aborted) return;
       if (response.headersSent) response.destroy();
-      else await writeResponse(this.failure(asked, error), request, response).catch(() => response.destroy());
+      else await writeAnswer(this.failure(asked, error), request, response).catch(() => response.destroy());
     }
   }
 

@@ -246,6 +246,9 @@ describe("routes", () => {
     const echo = await host.request("POST", "/echo", { body: "x".repeat(200_000) });
     assert.deepEqual([echo.text.length, echo.headers["x-own"]], [200_000, "1"]);
     assert.equal((await host.request("GET", "/nothing")).status, 204);
+    // With its length, so in one piece with its head.
+    const { headers, text } = await host.request("GET", "/seen");
+    assert.deepEqual([headers["content-length"], headers["transfer-encoding"]], [String(text.length), undefined]);
     assert.deepEqual((await host.request("GET", "/teapot")).json, { title: "I'm a Teapot", status: 418, detail: "short and stout" });
     const broken = await host.request("GET", "/broken");
     assert.equal(broken.status, 500);

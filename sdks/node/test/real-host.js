@@ -68,6 +68,15 @@ export class RealHost {
     if (!report.conformant || report.counts.passed < 30) throw new Error(`${plugin} does not pass the kit: ${JSON.stringify(report)}`);
   }
 
+  /** Plays the transcript of the minimal example against a plugin of this name. */
+  async plays(plugin, name) {
+    const text = readFileSync(`${CHECKOUT}spec/v1/transcripts/minimal-example.jsonl`, "utf8");
+    const transcript = `${this.home}/minimal-example.jsonl`;
+    writeFileSync(transcript, text.replace('\\"name\\":\\"minimal\\"', `\\"name\\":\\"${name}\\"`));
+    const played = await this.temps("plugin", "test", plugin, "--transcript", transcript);
+    if (!played.conformant) throw new Error(`${plugin} does something else: ${JSON.stringify(played)}`);
+  }
+
   /** Puts a file or a directory into the plugins directory, whole or not at all. */
   drop(source, name) {
     const hidden = `${this.home}/plugins/.${name}`;

@@ -36,6 +36,7 @@ async function life(host, make) {
   // Step: It passes the conformance kit.
   const program = make(MINIMAL, `${built}/minimal-node`);
   await host.passesTheKit(program.forKit ?? program.file);
+  await host.plays(program.forKit ?? program.file, "minimal-node");
 
   // Step: It is dropped into the plugins directory, and runs in its sandbox.
   host.drop(program.file, "minimal-node");

@@ -88,6 +88,14 @@ class RealHost:
         if not report["conformant"] or report["counts"]["passed"] < 30:
             raise AssertionError(f"{plugin} does not pass the kit: {report}")
 
+    def plays(self, plugin: Path, name: str) -> None:
+        """Plays the transcript of the minimal example against a plugin of this name."""
+        text = (CHECKOUT / "spec/v1/transcripts/minimal-example.jsonl").read_text()
+        transcript = self.home / "minimal-example.jsonl"
+        transcript.write_text(text.replace('\\"name\\":\\"minimal\\"', f'\\"name\\":\\"{name}\\"'))
+        played = self.temps("plugin", "test", str(plugin), "--transcript", str(transcript))
+        assert played["conformant"], played
+
     def temps(self, *arguments: str) -> Any:
         """Runs a command that must succeed, and returns what it gave as JSON."""
         command = [str(self.program), "--json", *arguments]

@@ -15,6 +15,9 @@ from typing import Any
 
 from support import PATIENCE, ROOT, PlayedHost, event
 
+from temps_plugin import Request, Response
+from temps_plugin.http import HttpServer
+
 PLUGINS = Path(__file__).parent / "plugins"
 
 
@@ -293,6 +296,30 @@ class Asgi(Scene):
         await socket.raw(1, "grüße".encode())
         self.assertEqual(await socket.frame(), (1, "GRÜSSE".encode()))
         socket.close()
+
+
+class OnePiece(unittest.IsolatedAsyncioTestCase):
+    async def test_head_and_body_of_an_answer_are_written_at_once(self) -> None:
+        class Recorder:
+            pieces: list[bytes] = []
+
+            def write(self, piece: bytes) -> None:
+                self.pieces.append(piece)
+
+            async def drain(self) -> None:
+                pass
+
+            def close(self) -> None:
+                pass
+
+        async def answer(request: Request) -> Response:
+            return Response.json({"path": request.path})
+
+        reader = asyncio.StreamReader()
+        reader.feed_data(b"GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        await HttpServer(answer).connected(reader, Recorder())  # type: ignore[arg-type]
+        [piece] = Recorder.pieces
+        self.assertTrue(piece.startswith(b"HTTP/1.1 200 OK\r\n") and piece.endswith(b'\r\n\r\n{"path":"/a"}'), piece)
 
 
 class Starts(unittest.IsolatedAsyncioTestCase):

@@ -31,6 +31,7 @@ class OneLife(RealHostTest):
         # Step: It passes the conformance kit.
         built = zipped(MINIMAL, "minimal:plugin.run", self.built)
         host.passes_the_kit(built)
+        host.plays(built, "minimal-python")
 
         # Step: It is dropped into the plugins directory, and runs in its sandbox.
         host.drop(built, "minimal-python")

@@ -10,7 +10,7 @@ mod rust;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -22,6 +22,9 @@ use crate::output::{Output, plain_lines};
 
 /// The executable that makes a directory a plugin.
 pub(super) use temps_host::discovery::DIRECTORY_PROGRAM;
+
+/// Packages that the last quick build installed.
+const KEPT: &str = ".packages";
 
 /// What is built.
 #[derive(Debug, Args)]
@@ -67,10 +70,12 @@ pub(super) fn build(project: &Project, to: &Path, debug: bool, output: Output) -
     let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(to);
     let draft = draft.map_err(|error| cannot(to, &error))?;
     let made = draft.path().join(&project.name);
+    // Beside the result, where a host does not look.
+    let kept = debug.then(|| to.join(KEPT));
     match project.language {
         Language::Rust => rust::build(project, &made, debug, output)?,
-        Language::Python => python::build(project, &made, draft.path(), output)?,
-        Language::Node => node::build(project, &made, debug, output)?,
+        Language::Python => python::build(project, &made, draft.path(), kept.as_deref(), output)?,
+        Language::Node => node::build(project, &made, debug, kept.as_deref(), output)?,
         Language::Go => go::build(project, &made, debug, output)?,
     }
     close_to_others(&made)?;
@@ -111,7 +116,8 @@ pub(super) fn close_to_others(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn size(path: &Path) -> io::Result<u64> {
+/// Bytes of all files together.
+pub(super) fn size(path: &Path) -> io::Result<u64> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_dir() {
         return Ok(metadata.len());
@@ -119,19 +125,50 @@ fn size(path: &Path) -> io::Result<u64> {
     fs::read_dir(path)?.try_fold(0, |sum, entry| Ok(sum + size(&entry?.path())?))
 }
 
-/// Copies a file or a directory with everything in it, but for what Python leaves behind.
+/// Copies a file or a directory with everything in it, but for what Python leaves behind. Links inside stay links: what they
+/// lead to may be anything, also the directory itself.
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), Failure> {
     if !from.is_dir() {
         return fs::copy(from, to).map(drop).map_err(|error| cannot(to, &error));
     }
     fs::create_dir_all(to).map_err(|error| cannot(to, &error))?;
     for entry in fs::read_dir(from).map_err(|error| cannot(from, &error))? {
-        let name = entry.map_err(|error| cannot(from, &error))?.file_name();
-        if name != "__pycache__" {
-            copy_tree(&from.join(&name), &to.join(&name))?;
+        let entry = entry.map_err(|error| cannot(from, &error))?;
+        let (name, path) = (entry.file_name(), entry.path());
+        if name == "__pycache__" {
+            continue;
+        }
+        let copy = to.join(&name);
+        if path.is_symlink() {
+            let linked = fs::read_link(&path).and_then(|target| symlink(target, &copy));
+            linked.map_err(|error| cannot(&copy, &error))?;
+        } else {
+            copy_tree(&path, &copy)?;
         }
     }
     Ok(())
+}
+
+/// Has packages installed into `to`. A quick build takes those of the one before, while the same are wanted: what is fetched
+/// with each edit takes longer than everything else.
+fn install(
+    wanted: &str,
+    to: &Path,
+    kept: Option<&Path>,
+    install: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let Some(kept) = kept else { return install(to) };
+    let note = kept.join("wanted");
+    let packages = kept.join("packages");
+    if fs::read_to_string(&note).is_ok_and(|known| known == wanted) {
+        return copy_tree(&packages, to);
+    }
+    install(to)?;
+    if kept.exists() {
+        fs::remove_dir_all(kept).map_err(|error| cannot(kept, &error))?;
+    }
+    copy_tree(to, &packages)?;
+    fs::write(&note, wanted).map_err(|error| cannot(&note, &error))
 }
 
 pub(super) fn cannot(path: &Path, error: &io::Error) -> Failure {

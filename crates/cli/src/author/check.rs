@@ -20,6 +20,9 @@ use super::project::Project;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, plain_lines};
 
+/// Size from which on a plugin is large, in bytes: copying it takes a noticeable part of a start.
+const LARGE: u64 = 512 * 1024 * 1024;
+
 /// What is checked.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -67,13 +70,14 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> 
     let path = built(&arguments.path, draft.path(), output)?;
     let mut findings = packaging(&path);
     let mut plugin = None;
-    // What is not executable cannot be asked.
-    if !findings
-        .iter()
-        .any(|finding| matches!(finding.code, "not_executable" | "no_program" | "not_a_plugin"))
-    {
+    // What a host would not start is not asked.
+    if findings.iter().all(|finding| finding.level != Level::Error) {
         match inspection::inspect(&path)? {
-            Inspection::Refused { reason, printed } => findings.push(lint::refused(&reason, &printed)),
+            Inspection::Refused { reason, printed } => {
+                // A host says the same about an interpreter that is not there.
+                findings.retain(|finding| finding.code != "no_interpreter");
+                findings.push(lint::refused(&reason, &printed, &path));
+            }
             Inspection::Read { manifest, line } => {
                 plugin = Some(format!("{} {}", manifest.name, manifest.version));
                 findings.extend(lint::manifest(&manifest, &line, &path));
@@ -112,10 +116,16 @@ fn packaging(path: &Path) -> Vec<Finding> {
     let error =
         |code, message: String, advice: String| Finding { level: Level::Error, code, message, advice };
     let program = if path.is_dir() { path.join(DIRECTORY_PROGRAM) } else { path.to_owned() };
-    let Ok(metadata) = std::fs::metadata(&program) else {
+    let metadata = std::fs::metadata(&program).ok().filter(std::fs::Metadata::is_file);
+    let Some(metadata) = metadata else {
+        let missing = if path.is_dir() {
+            format!("{} has no file named {DIRECTORY_PROGRAM}", path.display())
+        } else {
+            format!("{} is neither a file nor a directory", path.display())
+        };
         return vec![error(
             "no_program",
-            format!("{} has no file named {DIRECTORY_PROGRAM}", path.display()),
+            missing,
             "a directory is a plugin when an executable of that name lies in it; `temps plugin build` makes one".into(),
         )];
     };
@@ -141,10 +151,21 @@ fn packaging(path: &Path) -> Vec<Finding> {
             "a host runs nothing that somebody else could change between its inspection and its start".into();
         findings.push(error("not_safe", reason, advice));
     }
-    if let Some(finding) = interpreter(&program) {
-        findings.push(finding);
-    }
+    findings.extend(interpreter(&program));
+    findings.extend(size(path));
     findings
+}
+
+/// A host copies what it runs, at each change.
+fn size(path: &Path) -> Option<Finding> {
+    let bytes = build::size(path).ok().filter(|bytes| *bytes > LARGE)?;
+    Some(Finding {
+        level: Level::Warning,
+        code: "large",
+        message: format!("it has {} MiB", bytes / (1024 * 1024)),
+        advice: "a host reads and copies all of it before each new version starts; leave out what the plugin does not need"
+            .into(),
+    })
 }
 
 /// A script whose interpreter is not there ends with a message that names the script, which confuses everybody.

@@ -40,7 +40,11 @@ fn below(folder: &str, values: &Values<'_>) -> Vec<(PathBuf, String)> {
         for file in directory.files() {
             let path = file.path().strip_prefix(folder).unwrap_or(file.path()).with_extension("");
             let path = if path.as_os_str() == "gitignore" { PathBuf::from(".gitignore") } else { path };
-            files.push((path, fill(file.contents_utf8().unwrap_or_default(), values)));
+            let text = fill(file.contents_utf8().unwrap_or_default(), values);
+            // A file whose every line is for projects of the other kind.
+            if !text.is_empty() {
+                files.push((path, text));
+            }
         }
     }
     files.sort();

@@ -1,10 +1,14 @@
 //! Starting the tools of a language, and saying what is missing when there are none.
 
 use std::io;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+
+/// Longest command that is named whole, in characters.
+const LONGEST_LINE: usize = 80;
 
 /// Where a missing tool comes from.
 fn origin(tool: &str) -> &'static str {
@@ -40,12 +44,20 @@ pub(super) fn text(command: &mut Command) -> Result<String, Failure> {
     if ended.status.success() {
         return Ok(String::from_utf8_lossy(&ended.stdout).into_owned());
     }
-    Err(failed(command, &ended.status.to_string(), &String::from_utf8_lossy(&ended.stderr)))
+    // Some tools say on stdout what is wrong.
+    let said = if ended.stderr.trim_ascii().is_empty() { &ended.stdout } else { &ended.stderr };
+    Err(failed(command, &ended.status.to_string(), &String::from_utf8_lossy(said)))
 }
 
+/// The command as it would be typed, its beginning at least.
 fn line(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words = std::iter::once(program).chain(command.get_args());
+    let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST_LINE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 fn missing(command: &Command, error: &io::Error) -> Failure {

@@ -12,6 +12,7 @@ mod plugins;
 mod sandbox;
 
 use serde::Serialize;
+use temps_host::sandbox::SandboxSettings;
 use temps_server::config::Overrides;
 
 use crate::arguments::Global;
@@ -69,16 +70,19 @@ struct Findings {
 /// Looks at everything, and fails when something does not work.
 pub(crate) async fn run(global: &Global, output: Output) -> Result<(), Failure> {
     let mut checks = machine::checks();
-    checks.extend(sandbox::checks());
     match settings(global, Overrides::default()) {
         Ok(config) => {
+            checks.extend(sandbox::checks(&config.sandbox));
             checks.push(places::settings_file(&config));
             checks.extend(places::checks(&config.places));
             checks.push(database::check(&config).await);
             checks.extend(plugins::checks(&config.places.plugins_dirs));
             checks.push(plugin_databases::server(&config.databases).await);
         }
-        Err(failure) => checks.push(Check::new("settings", Status::Problem, failure.message)),
+        Err(failure) => {
+            checks.extend(sandbox::checks(&SandboxSettings::default()));
+            checks.push(Check::new("settings", Status::Problem, failure.message));
+        }
     }
     checks.extend(daemon::checks(global).await);
     let problems = checks.iter().filter(|check| check.status == Status::Problem).count();

@@ -57,12 +57,27 @@ fn head(sandbox: &Sandbox) -> String {
     record([
         ("plugin", Some(sandbox.plugin.clone())),
         ("verified", Some(seen)),
+        ("layers", sandbox.running.then(|| count(&sandbox.layers))),
         ("refused", sandbox.refused.clone()),
         ("process", sandbox.pid.map(|pid| pid.to_string())),
         ("user", sandbox.user.map(|user| user.to_string())),
         ("limits", Some(limits)),
         ("uses", (!uses.is_empty()).then_some(uses)),
     ])
+}
+
+/// How many layers are how, worst news included.
+fn count(layers: &[SandboxLayer]) -> String {
+    let of = |state: &str| layers.iter().filter(|layer| layer.state == state).count();
+    let words = [
+        ("in_force", "in force"),
+        ("partial", "in part"),
+        ("not_in_force", "NOT in force"),
+        ("off", "off"),
+        ("unknown", "unknown"),
+    ];
+    let counted = words.into_iter().map(|(state, words)| (of(state), words)).filter(|(count, _)| *count > 0);
+    counted.map(|(count, words)| format!("{count} {words}")).collect::<Vec<_>>().join(", ")
 }
 
 fn layers(layers: &[SandboxLayer]) -> String {

@@ -7,6 +7,7 @@ mod explain;
 mod grants;
 mod kv;
 mod logs;
+mod record;
 mod test;
 mod usage;
 
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     },
     /// Show what a plugin has logged
     Logs(logs::Arguments),
+    /// Keep the traffic between the daemon and a plugin in a file, secrets masked, until Ctrl-C
+    Record(record::Arguments),
     /// Show what a plugin has used: processor, memory, tasks, files, traffic
     Usage(usage::Arguments),
     /// Show what a plugin may do, and what it asks for beyond that
@@ -99,6 +102,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether Ctrl-C is its ordinary end, which it looks after itself.
+    pub(crate) fn ends_when_interrupted(&self) -> bool {
+        matches!(self, Command::Record(_))
+    }
+
     /// Does what needs no daemon; gives the command back when it needs one.
     pub(crate) async fn alone(self, output: Output) -> Result<Option<Self>, Failure> {
         match self {
@@ -150,6 +158,7 @@ pub(crate) async fn run(command: Command, client: &Client, output: Output) -> Re
             let plugin: Plugin = client.delete(&["api", "plugins", &name, "database"], &json!({})).await?;
             return output.data(&plugin, |plugin| plain(&format!("the database of {} is gone", plugin.name)));
         }
+        Command::Record(arguments) => return record::run(arguments, client, output).await,
         Command::Logs(arguments) => return logs::run(arguments, client, output).await,
         Command::Grants(Name { name }) => return grants::show(&name, client, output).await,
         Command::Grant { name, grants } => return grants::grant(&name.name, &grants, client, output).await,

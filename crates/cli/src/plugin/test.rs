@@ -4,7 +4,9 @@
 
 use std::path::PathBuf;
 
-use temps_conformance::{Entry, KitError, Level, Options, Progress, Report, Verdict};
+use temps_conformance::{
+    Entry, KitError, Level, Options, Outcome, PlayOptions, Playback, Played, Progress, Report, Verdict, Wait,
+};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, plain, plain_lines, table};
@@ -26,6 +28,9 @@ pub(crate) struct Arguments {
     /// A path of the plugin's own that answers GET with 200, to see whether it asks for the auth secret
     #[arg(long = "route", value_name = "PATH")]
     routes: Vec<String>,
+    /// Play this transcript (a recording, or one of the specification) against the plugin, instead of checking clauses
+    #[arg(long = "transcript", value_name = "FILE", conflicts_with_all = ["levels", "clauses", "routes", "strict"])]
+    transcripts: Vec<PathBuf>,
     /// Write the results as JUnit XML, too
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -40,6 +45,10 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
         Some(file) => settings(file)?,
         None => serde_json::Map::new(),
     };
+    if !arguments.transcripts.is_empty() {
+        let (plugin, transcripts) = (arguments.plugin, arguments.transcripts);
+        return play(PlayOptions { plugin, transcripts, config }, arguments.junit, output).await;
+    }
     let options = Options {
         plugin: arguments.plugin,
         levels: arguments.levels,
@@ -49,16 +58,58 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
     };
     let report = temps_conformance::run(&options, |progress| output.say(&step(&progress))).await;
     let report = report.map_err(|error| refusal(&error))?;
-    if let Some(file) = &arguments.junit {
-        std::fs::write(file, report.to_junit()).map_err(|error| {
-            Failure::other("junit", format!("{} cannot be written: {error}", file.display()))
-        })?;
-    }
+    write_junit(arguments.junit, || report.to_junit())?;
     output.data(&report, shown)?;
     verdict(&report, arguments.strict)
 }
 
+fn write_junit(file: Option<PathBuf>, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(&file, text())
+        .map_err(|error| Failure::other("junit", format!("{} cannot be written: {error}", file.display())))
+}
+
+/// Plays transcripts. Ends with 1 when the plugin does something else than what stands in one of them.
+async fn play(options: PlayOptions, junit: Option<PathBuf>, output: Output) -> Result<(), Failure> {
+    let told = |played: &Played| output.say(&format!("[{}] {}", played.outcome.word(), played.transcript));
+    let playback = temps_conformance::play(&options, told).await.map_err(|error| refusal(&error))?;
+    write_junit(junit, || playback.to_junit())?;
+    output.data(&playback, played)?;
+    let broken =
+        playback.transcripts.iter().filter(|played| matches!(played.outcome, Outcome::Failed(_))).count();
+    let not_run =
+        playback.transcripts.iter().filter(|played| matches!(played.outcome, Outcome::NotRun { .. })).count();
+    if broken > 0 {
+        let message = format!("{} does something else than {broken} transcript(s) say", playback.plugin);
+        return Err(Failure::other("not_conformant", message).hint("each is explained above, with its line"));
+    }
+    if not_run > 0 {
+        let message = format!("{not_run} transcript(s) could not be played to the end");
+        return Err(Failure::other("not_run", message).hint("the lines above say why"));
+    }
+    Ok(())
+}
+
+/// The table of all transcripts, and what differs in those that failed.
+fn played(playback: &Playback) -> String {
+    let rows = playback.transcripts.iter().map(|played| {
+        [played.transcript.clone(), played.steps.to_string(), played.outcome.word().to_owned()]
+    });
+    let mut text = table(["TRANSCRIPT", "STEPS", "RESULT"], rows);
+    for explained in playback.transcripts.iter().filter_map(Played::explain) {
+        text.push_str("\n\n");
+        text.push_str(&plain_lines(&explained));
+    }
+    text
+}
+
 fn step(progress: &Progress) -> String {
+    let progress = match progress {
+        Progress::Ended(ended) => ended,
+        Progress::Waiting(Wait { scene, line, up_to_s }) => {
+            return format!("[{scene}] waiting for the {line}, up to {up_to_s} s");
+        }
+    };
     let failed = if progress.failed == 0 { String::new() } else { format!(": {} failed", progress.failed) };
     format!("[{}/{}] {}{failed}", progress.done, progress.all, progress.scene)
 }
@@ -76,7 +127,10 @@ fn refusal(error: &KitError) -> Failure {
         KitError::Subject(temps_conformance::SubjectError::Absent { .. }) => {
             Failure::new(Exit::NotFound, "not_found", message)
         }
-        KitError::Subject(_) | KitError::UnknownClause(_) | KitError::Settings(_) => Failure::usage(message),
+        KitError::Subject(_)
+        | KitError::UnknownClause(_)
+        | KitError::Settings(_)
+        | KitError::Transcript(_) => Failure::usage(message),
         KitError::Place(_) => Failure::other("place", message),
     }
 }

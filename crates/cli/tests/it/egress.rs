@@ -1,122 +1,87 @@
-//! The way out of a plugin's network, whole: a real daemon, real plugins in Rust, Python and Node, a TLS host at public addresses with
-//! a certificate of an authority made for the test, and everything that a plugin must not reach.
+//! The way out of a plugin's network, whole: a real daemon, real plugins in Rust, Python, Node and Go, a TLS host at public addresses
+//! with a certificate of an authority made for the test, names that change, and everything that a plugin must not reach.
 //!
 //! All of it lives in network and mount namespaces of its own, which the test enters by starting itself again. Nothing leaves the
-//! machine, and names are those of a file. Every way in is tried outside of the sandbox as well, where it has to succeed.
+//! machine, and names are those of a file and of a server of the test's. Every way in is tried outside of the sandbox as well, where
+//! it has to succeed.
+
+mod world;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use temps_testkit::binaries::built_executable;
-use temps_testkit::daemon::{Daemon, empty_home, eventually, put_plugin};
+use temps_testkit::daemon::{Daemon, empty_home, eventually, put_plugin, state};
 use temps_testkit::skip;
 
-const NAME: &str = "a_plugin_reaches_the_hosts_it_was_granted_and_nothing_else";
+use self::world::{INSIDE, Outside, Who};
 
-/// Set in the process that runs inside of the namespaces.
-const INSIDE: &str = "TEMPS_TEST_EGRESS_INSIDE";
-
-/// What names stand for. One leads back into the machine, one to both.
-const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n45.90.28.10 hooks.slack.com other.example.com both.example.com\n\
-                     127.0.0.1 inside.example.com both.example.com\n";
-
-/// Everything that takes the test into its own world. It runs as the root of new namespaces.
-const ENTER: &str = r#"
-set -e
-cd "$1"
-ip link set lo up
-ip addr add 45.90.28.10/32 dev lo
-ip -6 addr add 2a0b:9000::10/128 dev lo
-mount --bind hosts /etc/hosts
-openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj "/CN=An authority for tests" 2>/dev/null
-openssl req -newkey rsa:2048 -nodes -keyout host.key -out host.csr -subj "/CN=hooks.slack.com" 2>/dev/null
-printf 'subjectAltName=DNS:hooks.slack.com,DNS:other.example.com\nbasicConstraints=CA:FALSE\n' >extensions
-openssl x509 -req -in host.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out host.crt -days 2 -extfile extensions 2>/dev/null
-cp -a /etc/ssl/certs certs
-cat ca.crt >>certs/ca-certificates.crt
-cp ca.crt "certs/$(openssl x509 -hash -noout -in ca.crt).0"
-mount --bind certs /etc/ssl/certs
-"#;
+/// The name of the probe in Go, among the files of the world.
+const IN_GO: &str = "probe-in-go";
 
 #[test]
 fn a_plugin_reaches_the_hosts_it_was_granted_and_nothing_else() {
-    if std::env::var_os(INSIDE).is_some() {
-        return inside();
-    }
-    for program in ["unshare", "ip", "openssl", "curl", "/usr/bin/python3", "/usr/bin/node"] {
-        if Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-            return skip(NAME, &format!("{program} is not installed"));
-        }
-    }
-    let user: &[&str] =
-        if rustix::process::geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
-    let flags = ["--net", "--mount", "--propagation", "private"];
-    let possible = Command::new("unshare").args(user).args(flags).arg("true").stderr(Stdio::null()).status();
-    if !possible.is_ok_and(|status| status.success()) {
-        return skip(NAME, "network and mount namespaces cannot be made here");
-    }
-    let test = format!("egress::{NAME}");
-    let mut again = Command::new("unshare");
-    again.args(user).args(flags).arg(std::env::current_exe().unwrap());
-    let status = again.args([test.as_str(), "--exact", "--nocapture"]).env(INSIDE, "1").status().unwrap();
-    assert!(status.success(), "what happened stands above");
+    test("a_plugin_reaches_the_hosts_it_was_granted_and_nothing_else", Who::AsItIs);
 }
 
-/// The world outside. It ends when its input does.
-struct Outside {
-    process: Child,
+#[test]
+fn a_plugin_of_an_ordinary_users_host_reaches_no_more() {
+    test("a_plugin_of_an_ordinary_users_host_reaches_no_more", Who::Ordinary);
 }
 
-impl Outside {
-    fn start(at: &Path) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/egress/outside.py");
-        let files = ["host.crt", "host.key", "outside.sock", "messages"].map(|name| at.join(name));
-        let mut command = Command::new("/usr/bin/python3");
-        command.arg(script).args(files).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "up\n");
-        Self { process }
+fn test(name: &str, who: Who) {
+    if let Some(world) = std::env::var_os(INSIDE) {
+        return inside(name, who, Path::new(&world));
     }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
-    }
+    let world = tempfile::Builder::new().prefix("temps-egress-").tempdir_in("/tmp").unwrap();
+    let _ = (built_executable("temps-cli", "temps"), built_executable("slack-notifier", "slack-notifier"));
+    build_in_go(world.path());
+    world::enter(name, who, world.path());
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what a reader of the test wants to see")]
-fn inside() {
-    let world = tempfile::Builder::new().prefix("temps-egress-").tempdir_in("/tmp").unwrap();
-    fs::write(world.path().join("hosts"), HOSTS).unwrap();
-    let entered = Command::new("sh").args(["-c", ENTER, "sh"]).arg(world.path()).status().unwrap();
-    assert!(entered.success(), "the world cannot be made");
-    let _outside = Outside::start(world.path());
-
+fn inside(test: &str, who: Who, world: &Path) {
+    if who == Who::Ordinary {
+        assert_eq!(rustix::process::geteuid().as_raw(), world::ORDINARY);
+    }
+    let _outside = [Outside::hosts(world), Outside::names(world)];
     let home = empty_home();
     put_plugin(home.path(), "slack-notifier", &built_executable("slack-notifier", "slack-notifier"));
     let daemon = Daemon::start_in(home, &[]);
     let places = json!({
         "port": daemon.url.trim_end_matches('/').rsplit(':').next().unwrap().parse::<u16>().unwrap(),
-        "database": temps_testkit::daemon::state(daemon.home.path(), "temps.db"),
-        "socket": world.path().join("outside.sock"),
+        "database": state(daemon.home.path(), "temps.db"),
+        "socket": world.join("outside.sock"),
     });
-    for (name, script) in [("python-probe", "probe.py"), ("node-probe", "probe.js")] {
-        let program = script_with(&places, script, world.path());
-        let control = world.path().join(format!("{name}.json"));
-        let ran = Command::new(&program).arg("--control").arg(&control).status().unwrap();
+    let mut probes = vec![
+        ("python-probe", script_with(&places, "probe.py", world)),
+        ("node-probe", script_with(&places, "probe.js", world)),
+    ];
+    let in_go = world.join(IN_GO);
+    if in_go.exists() {
+        let text = [&fs::read(&in_go).unwrap()[..], b"\n", places.to_string().as_bytes()].concat();
+        fs::write(&in_go, text).unwrap();
+        probes.push(("go-probe", in_go));
+    } else {
+        skip(test, "there is no Go, so its client was not tried");
+    }
+    for (name, program) in &probes {
+        let control = world.join(format!("{name}.json"));
+        let ran = Command::new(program).arg("--control").arg(&control).status().unwrap();
         assert!(ran.success());
-        put_plugin(daemon.home.path(), name, &program);
+        put_plugin(daemon.home.path(), name, program);
         let found = compare(&daemon, name, &read(&control));
         println!("{found}");
     }
-    the_slack_plugin_posts_there_and_nowhere_else(&daemon, world.path());
+    the_slack_plugin_posts_there_and_nowhere_else(&daemon, world);
+    names_were_asked_for_once_and_the_checked_address_was_connected(&daemon, world);
+    a_revocation_ends_what_is_open(&daemon, world);
+    if probes.iter().any(|(name, _)| *name == "go-probe") {
+        the_end_of_a_plugin_ends_what_is_open(&daemon, world);
+    }
     every_connection_is_in_the_audit_trail(&daemon);
 }
 
@@ -126,8 +91,18 @@ fn script_with(places: &Value, script: &str, at: &Path) -> PathBuf {
     let text = fs::read_to_string(source).unwrap().replace("@PLACES@", &places.to_string());
     let program = at.join(script);
     fs::write(&program, text).unwrap();
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     program
+}
+
+/// The probe in Go, built without C as most are. There is none where there is no Go.
+fn build_in_go(at: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/egress/probe.go");
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(at.join(IN_GO)).arg(source).env("CGO_ENABLED", "0");
+    if let Ok(output) = build.output() {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 fn read(path: &Path) -> Value {
@@ -136,7 +111,7 @@ fn read(path: &Path) -> Value {
 
 /// What a plugin reached, beside what the same program reached outside of the sandbox, as a table.
 fn compare(daemon: &Daemon, name: &str, control: &Value) -> String {
-    let result = temps_testkit::daemon::state(daemon.home.path(), "data").join(name).join("result.json");
+    let result = state(daemon.home.path(), "data").join(name).join("result.json");
     daemon.wait_for(name, "running");
     let found: Value = eventually("the plugin has tried everything", || {
         fs::read(&result).ok().map(|text| serde_json::from_slice(&text).unwrap())
@@ -159,7 +134,16 @@ fn compare(daemon: &Daemon, name: &str, control: &Value) -> String {
             "{way} without a sandbox: {}",
             control[way]
         );
-        table.push_str(&format!("  {way:28} {verdict:26} {}\n", tried["said"]));
+        if way.starts_with("allowed_") && way != "allowed_by_default" {
+            let said = tried["said"].as_str().unwrap_or_default();
+            assert_eq!(said, "the outside at 45.90.28.10", "{name}: {way}");
+        }
+        if way == "beyond_the_bound" {
+            let said = tried["said"].as_str().unwrap();
+            assert!(said.contains("32 are open") && said.contains("403"), "{name}: {tried}");
+            assert!(said.contains("too many connections are open"), "{name}: {tried}");
+        }
+        table.push_str(&format!("  {way:30} {verdict:26} {}\n", tried["said"]));
     }
     table
 }
@@ -202,7 +186,7 @@ fn the_slack_plugin_posts_there_and_nowhere_else(daemon: &Daemon, world: &Path) 
 }
 
 fn set_webhook(daemon: &Daemon, url: &str) {
-    let token = fs::read_to_string(temps_testkit::daemon::state(daemon.home.path(), "admin-token")).unwrap();
+    let token = fs::read_to_string(state(daemon.home.path(), "admin-token")).unwrap();
     let done = Command::new("curl")
         .args([
             "--silent",
@@ -224,17 +208,92 @@ fn set_webhook(daemon: &Daemon, url: &str) {
     assert!(done.success(), "{url}");
 }
 
+/// The last refusal or connection whose target begins so.
+fn recorded(daemon: &Daemon, kind: &str, plugin: &str, target: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    eventually(&format!("a record of {plugin}: {kind} {target}"), || {
+        records(daemon, kind, plugin).into_iter().map(|record| record["detail"].clone()).find(|detail| {
+            detail["target"].as_str().is_some_and(|found| found.starts_with(target)) && fits(detail)
+        })
+    })
+}
+
+fn names_were_asked_for_once_and_the_checked_address_was_connected(daemon: &Daemon, world: &Path) {
+    // Three connections; what the name leads to was public for the first of them only.
+    let questions = fs::read_to_string(world.join("questions")).unwrap();
+    let asked = questions.lines().filter(|name| *name == "python-probe.turns.example.com").count();
+    assert_eq!(asked, 3, "{questions}");
+    let turned = "python-probe.turns.example.com:443";
+    let made = recorded(daemon, "egress.connection", "python-probe", turned, |_| true);
+    assert_eq!(made["address"], "45.90.28.10:443", "{made}");
+    for (target, leads_to) in [
+        (turned, "127.0.0.1"),
+        ("alias-of-loopback.turns.example.com:443", "127.0.0.1"),
+        ("mixed.turns.example.com:443", "127.0.0.1"),
+        ("both.example.com:443", "127.0.0.1"),
+    ] {
+        let why = format!("its name leads to {leads_to}, which is not public");
+        recorded(daemon, "egress.refused", "python-probe", target, |detail| {
+            detail["reason"].as_str().is_some_and(|reason| reason.starts_with(&why))
+        });
+    }
+    recorded(daemon, "egress.refused", "python-probe", "hooks.slack.com:443", |detail| {
+        detail["reason"] == "too many connections are open"
+    });
+}
+
+fn is_held(world: &Path, line: &str) {
+    eventually(line, || {
+        fs::read_to_string(world.join("holds")).ok()?.lines().any(|held| held == line).then_some(())
+    });
+}
+
+fn a_revocation_ends_what_is_open(daemon: &Daemon, world: &Path) {
+    is_held(world, "python-probe began");
+    let revoked = daemon.run(&["plugin", "revoke", "python-probe", "egress=hooks.slack.com:443"]);
+    assert_eq!(revoked.code, 0, "{revoked:?}");
+    is_held(world, "python-probe ended");
+    recorded(daemon, "egress.connection", "python-probe", "hooks.slack.com:443", |detail| {
+        detail["outcome"] == "revoked"
+    });
+    let result = state(daemon.home.path(), "data").join("python-probe/held.json");
+    let said =
+        eventually("the plugin has seen its connection end", || result.exists().then(|| read(&result)));
+    assert!(said["again"].as_str().unwrap().contains("Error"), "it cannot be opened again: {said}");
+    let proxy = |target: &str| said["proxy"][target].as_str().unwrap_or_default().to_owned();
+    for (target, why) in [
+        ("hooks.slack.com:443", "it was not granted"),
+        ("hooks.slack.com:22", "it was not granted"),
+        ("45.90.28.10:443", "addresses cannot be reached, only names"),
+        ("[::1]:443", "addresses cannot be reached, only names"),
+        ("user@hooks.slack.com:443", "it is no name of a public host"),
+    ] {
+        let answer = proxy(target);
+        assert!(answer.starts_with("HTTP/1.1 403 Forbidden") && answer.contains(why), "{target}: {said}");
+    }
+}
+
+fn the_end_of_a_plugin_ends_what_is_open(daemon: &Daemon, world: &Path) {
+    is_held(world, "go-probe began");
+    assert_eq!(daemon.run(&["plugin", "stop", "go-probe"]).code, 0);
+    is_held(world, "go-probe ended");
+    // Who is first to see the end, the plugin's side or the host's, is for the kernel to say.
+    recorded(daemon, "egress.connection", "go-probe", "hooks.slack.com:443", |detail| {
+        ["plugin_ended", "closed", "broken"].contains(&detail["outcome"].as_str().unwrap_or_default())
+            && detail["received_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
+}
+
 fn records(daemon: &Daemon, kind: &str, plugin: &str) -> Vec<Value> {
-    let all = daemon.json(&["audit", "list", "--kind", kind, "--plugin", plugin]);
+    let all = daemon.json(&["audit", "list", "--limit", "1000", "--kind", kind, "--plugin", plugin]);
     all.as_array().or_else(|| all["items"].as_array()).cloned().unwrap_or_default()
 }
 
 fn every_connection_is_in_the_audit_trail(daemon: &Daemon) {
     for plugin in ["python-probe", "node-probe", "slack-notifier"] {
         let made = eventually("the connection has ended and is recorded", || {
-            records(daemon, "egress.connection", plugin).into_iter().next()
+            let made = records(daemon, "egress.connection", plugin);
+            made.into_iter().find(|record| record["detail"]["target"] == "hooks.slack.com:443")
         });
-        assert_eq!(made["detail"]["target"], "hooks.slack.com:443", "{made}");
         assert_eq!(made["detail"]["address"], "45.90.28.10:443", "{made}");
         assert!(made["detail"]["received_bytes"].as_u64().unwrap() > 0, "{made}");
     }

@@ -15,5 +15,7 @@ mod life;
 mod plugins;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod recording;
+mod sandbox;
 mod serving;
 mod settings;

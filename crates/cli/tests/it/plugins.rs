@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use serde_json::Value;
-use temps_testkit::daemon::{Daemon, Following, eventually, runs, state};
+use temps_testkit::daemon::{Daemon, Following, eventually, home_with_hello, put_plugin, runs, state};
 
 use crate::commands::both;
 
@@ -152,4 +152,27 @@ fn the_log_is_one_json_object_a_line_and_holds_no_secret() {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "not JSON: {line}");
     }
     assert!(!log.is_empty() && !log.contains(token.trim()), "the log holds the admin token");
+}
+
+/// An operator who reads nothing but the daemon's log.
+#[test]
+fn the_daemons_log_says_which_file_was_refused_and_why() {
+    let home = home_with_hello();
+    std::fs::write(home.path().join("no-plugin"), "#!/bin/sh\necho hi\n").unwrap();
+    put_plugin(home.path(), "no-plugin", &home.path().join("no-plugin"));
+    let daemon = Daemon::start_in(home, &[]);
+    daemon.wait_for("no-plugin", "refused");
+    daemon.wait_for("hello", "running");
+    // A new file of a plugin that runs.
+    put_plugin(daemon.home.path(), "hello", &daemon.home.path().join("no-plugin"));
+    let said = |file: &str| {
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.contains("a file was refused") && line.contains(file));
+        line.map(str::to_owned)
+    };
+    for file in ["plugins/no-plugin", "plugins/hello"] {
+        let line = eventually("the log says it", || said(file));
+        assert!(line.contains("WARN") && line.contains("expected the manifest line"), "{line}");
+    }
+    assert_eq!(daemon.json(&["plugin", "info", "hello"])["state"], "running");
 }

@@ -19,7 +19,7 @@ fn daemon_with_keeper() -> Daemon {
 }
 
 /// Runs a command with something on its standard input; the answer is its exit code and all that it said.
-fn fed(daemon: &Daemon, arguments: &[&str], input: &str) -> (i32, String) {
+pub(crate) fn fed(daemon: &Daemon, arguments: &[&str], input: &str) -> (i32, String) {
     let mut command = daemon.command(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().unwrap();

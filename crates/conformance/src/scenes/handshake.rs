@@ -10,6 +10,7 @@ use super::{PONG_TIMEOUT, all_features, health};
 use crate::channel::{Channel, Opened};
 use crate::check::Check;
 use crate::life::{Life, LineError, Spawn};
+use crate::patience::Patience;
 use crate::report::{Finding, Sheet};
 use crate::subject::{Profile, Subject};
 
@@ -117,9 +118,15 @@ pub(crate) const CHECKS: &[Check] = &[
 const NO_CHANNEL: [u16; 4] = [404, 400, 426, 501];
 
 /// Meets the plugin; the profile is there when it got as far as ready.
-pub(crate) async fn meet(subject: &Subject, place: &std::path::Path, sheet: &mut Sheet) -> Option<Profile> {
-    let (manifest_line, manifest) = inspect(subject, place, sheet).await?;
+pub(crate) async fn meet(
+    subject: &Subject,
+    place: &std::path::Path,
+    patience: &Patience,
+    sheet: &mut Sheet,
+) -> Option<Profile> {
+    let (manifest_line, manifest) = inspect(subject, place, patience, sheet).await?;
     let mut how = Spawn::in_place(&place.join("handshake"), &all_features());
+    how.patience = patience.clone();
     how.name = Some(manifest.name.clone());
     how.database = manifest.requires_db;
     let mut life = match Life::spawn(&subject.program, &how) {
@@ -158,9 +165,11 @@ pub(crate) async fn meet(subject: &Subject, place: &std::path::Path, sheet: &mut
 async fn inspect(
     subject: &Subject,
     place: &std::path::Path,
+    patience: &Patience,
     sheet: &mut Sheet,
 ) -> Option<(String, PluginManifest)> {
-    let how = Spawn::in_place(&place.join("inspection"), &all_features());
+    let mut how = Spawn::in_place(&place.join("inspection"), &all_features());
+    how.patience = patience.of_scene("inspection");
     let sent = "an inspection: a start without a name";
     let mut life = match Life::spawn(&subject.program, &how) {
         Ok(life) => life,
@@ -206,9 +215,12 @@ async fn why_it_ended(
     (named.name, named.database) = (Some("conformance".into()), true);
     let unnamed = Spawn::in_place(&place.join("original"), &all_features());
     let came = format!("{error}, though the same start with a name and a database works");
-    if speaks(&subject.program, &named).await {
+    // Beside each other, because either may be silent to the end of its time.
+    let (speaks_named, speaks_there) =
+        tokio::join!(speaks(&subject.program, &named), speaks(&subject.original, &unnamed));
+    if speaks_named {
         sheet.fail("handshake.inspection", sent, came);
-    } else if speaks(&subject.original, &unnamed).await {
+    } else if speaks_there {
         let came = format!("{error}, though the file itself works where it lies");
         sheet.fail("handshake.from_a_copy", "a start of a copy", came);
     } else {

@@ -25,6 +25,7 @@ use crate::channel::{Channel, Opened};
 use crate::check::Check;
 use crate::http::{Shown, ask};
 use crate::life::{Life, Spawn};
+use crate::patience::Patience;
 use crate::platform::Platform;
 use crate::report::{Finding, Sheet};
 use crate::subject::{Profile, Subject};
@@ -79,6 +80,8 @@ pub(crate) struct Stage {
     pub(crate) config: Value,
     /// Paths of the plugin's own routes.
     pub(crate) routes: Vec<String>,
+    /// How lines of the handshake are waited for.
+    pub(crate) patience: Patience,
 }
 
 /// The features of the played host.
@@ -92,6 +95,7 @@ impl Stage {
         let mut how = Spawn::in_place(&self.place.join(scene), &all_features());
         how.name = Some(self.profile.manifest.name.clone());
         how.database = self.profile.manifest.requires_db;
+        how.patience = self.patience.of_scene(scene);
         how
     }
 

@@ -10,6 +10,7 @@ use temps_protocol::Feature;
 use super::{Scene, Stage};
 use crate::check::Check;
 use crate::events::Events;
+use crate::life::Spawn;
 use crate::report::{Finding, Sheet};
 
 /// Longest path of a socket, in bytes.
@@ -74,15 +75,8 @@ async fn stale_socket(stage: &Stage, sheet: &mut Sheet) {
     if let Err(error) = left {
         return sheet.give_up(&format!("the kit cannot bind a socket: {error}"));
     }
-    let started = match stage.start(&how).await {
-        Ok(life) => crate::http::connect(&life.socket)
-            .await
-            .map(drop)
-            .map_err(|e| format!("no connection ({e}){}", life.last_words())),
-        Err(why) => Err(why),
-    };
-    let sent = "a start with a dead socket at --socket-path";
-    sheet.settle("stale_socket.removed", started.map_err(|came| Finding { sent: sent.into(), came }));
+    let listens = listens(stage, &how, "a start with a dead socket at --socket-path").await;
+    sheet.settle("stale_socket.removed", listens);
 }
 
 pub(super) const LONG_PATH: Scene = Scene {
@@ -103,15 +97,20 @@ async fn long_path(stage: &Stage, sheet: &mut Sheet) {
         return sheet.give_up("the kit's own directory has too long a path");
     };
     how.socket = PathBuf::from(format!("{begin}/{}", "s".repeat(room)));
-    let started = match stage.start(&how).await {
+    let listens = listens(stage, &how, "a start with a --socket-path of 107 bytes").await;
+    sheet.settle("long_path.bound", listens);
+}
+
+/// Whether the plugin gets ready and takes a connection when it is started like this.
+async fn listens(stage: &Stage, how: &Spawn, sent: &str) -> Result<(), Finding> {
+    let started = match stage.start(how).await {
         Ok(life) => crate::http::connect(&life.socket)
             .await
             .map(drop)
             .map_err(|e| format!("no connection ({e}){}", life.last_words())),
         Err(why) => Err(why),
     };
-    let sent = "a start with a --socket-path of 107 bytes";
-    sheet.settle("long_path.bound", started.map_err(|came| Finding { sent: sent.into(), came }));
+    started.map_err(|came| Finding { sent: sent.into(), came })
 }
 
 pub(super) const OLD_HOST: Scene = Scene {

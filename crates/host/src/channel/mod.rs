@@ -3,6 +3,7 @@
 //! This file is the channel as other rooms see it: opening one, and the handle to an open one. `session` talks, `methods`
 //! decides what a request gets.
 
+mod brake;
 mod calls;
 mod counters;
 mod methods;
@@ -12,7 +13,6 @@ mod pings;
 mod reader;
 mod session;
 mod storage;
-mod tally;
 
 use std::sync::{Arc, OnceLock};
 

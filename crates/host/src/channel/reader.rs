@@ -17,11 +17,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::brake::Brake;
 use super::calls::{self, Call};
 use super::methods::{self, Denied, Refusal};
 use super::session::{Context, Socket, lost};
-use super::tally::{Brake, Tally};
 use super::{ChannelEnd, Outgoing};
+use crate::audit::Tally;
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 

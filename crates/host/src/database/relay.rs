@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,15 +18,13 @@ use super::Databases;
 use super::session;
 use super::startup::CancelKey;
 use crate::grants::{Engine, Grants};
+use crate::plugin::accept::OwnSocket;
 
 /// Connections beyond the sessions that a plugin may have: requests to cancel, and those that are told that there is no room.
 const SPARE_CONNECTIONS: usize = 8;
 
 /// Time between two looks whether the server can be reached, so that what is shown was measured.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-
-/// Pause after a connection could not be accepted: the process has no free descriptors, and gets some soon or not at all.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The plugin's end, listening.
 pub(crate) struct Relay {
@@ -76,11 +74,12 @@ impl Relay {
         let tasks = TaskTracker::new();
         let revoked = grants.wait_for(|grants| grants.database != Some(Engine::Postgres));
         tokio::pin!(over, revoked);
+        let mut socket = OwnSocket::new(&self.listener, plugin, launcher, "its database");
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            let stream = tokio::select! {
+                stream = socket.accept() => stream,
                 _ = look.tick() => {
                     let door = Arc::clone(&door);
                     // What it finds is kept where it is shown.
@@ -93,14 +92,6 @@ impl Relay {
                 // The sender ends with the plugin's actor, which is the end as well.
                 _ = &mut revoked => break,
             };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            if !is_own(&stream, launcher) {
-                tracing::warn!(plugin, "a process that is not the plugin's wanted its database");
-                continue;
-            }
             let Ok(place) = Arc::clone(&connections).try_acquire_owned() else { continue };
             let door = Arc::clone(&door);
             tasks.spawn(async move {
@@ -129,10 +120,4 @@ impl Door {
     pub(super) fn leave(&self, key: CancelKey) {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
-}
-
-/// Whether the process at the other end is one of the plugin's.
-fn is_own(stream: &UnixStream, launcher: u32) -> bool {
-    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
-    pid.is_some_and(|pid| pid != 0 && temps_sandbox::contains(launcher, pid))
 }

@@ -19,18 +19,6 @@ use super::resolve;
 use crate::grants::Grants;
 use crate::metrics::Metrics;
 
-/// How long a plugin has for its line, and then for its TLS hello.
-const FIRST_BYTES: Duration = Duration::from_secs(10);
-
-/// How long connecting may take, for all addresses of a name together.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// How long a connection may be without a byte in either direction.
-const IDLE: Duration = Duration::from_secs(600);
-
-/// Longest time that a connection may be open.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// Bytes that are read at once.
 const CHUNK: usize = 16 * 1024;
 
@@ -45,9 +33,15 @@ struct Account {
     received: AtomicU64,
 }
 
+impl Account {
+    fn passed(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed) + self.received.load(Ordering::Relaxed)
+    }
+}
+
 /// Serves one wish to its end.
 pub(super) async fn run(mut stream: UnixStream, door: &Door) {
-    let asked = timeout(FIRST_BYTES, read_line(&mut stream));
+    let asked = timeout(door.of.bounds.first_bytes, read_line(&mut stream));
     let (question, first) = tokio::select! {
         asked = asked => match asked {
             Ok(Ok(asked)) => asked,
@@ -110,12 +104,19 @@ async fn connect(mut stream: UnixStream, first: Vec<u8>, host: &str, port: u16, 
             return;
         }
     };
+    let target = permit.to_string();
     let Ok(_place) = door.room.try_acquire() else {
         let why = "too many connections are open";
         door.refused(&target, "too_many", why);
         let _ = say(&mut stream, &Answer::No(format!("{target}: {why}"))).await;
         return;
     };
+    if !door.in_time() {
+        let why = format!("more than {} connections in a minute", door.of.bounds.a_minute);
+        door.refused(&target, "too_many", &why);
+        let _ = say(&mut stream, &Answer::No(format!("{target}: {why}"))).await;
+        return;
+    }
     if say(&mut stream, &Answer::Yes(Vec::new())).await.is_err() {
         return;
     }
@@ -148,32 +149,43 @@ async fn pass(
     door: &Door,
     account: &mut Account,
 ) -> Result<(), Failure> {
+    let bounds = &door.of.bounds;
     let addresses = match permit {
         Permit::Loopback(address) => vec![SocketAddr::V4(*address)],
         Permit::Name { name, port, tls } => {
             if *tls {
-                check_hello(&mut plugin, &mut first, name).await?;
+                check_hello(&mut plugin, &mut first, name, bounds.first_bytes).await?;
             }
-            let found = resolve::public(&*door.of.resolver, name, *port).await;
+            let found = resolve::public(&door.of.resolver, &door.lookups, name, *port).await;
             found.map_err(|error| Failure(error.word(), error.to_string()))?
         }
     };
-    let mut outside = open(&addresses).await?;
+    let mut outside = open(&addresses, bounds.connect).await?;
     account.address = outside.peer_addr().ok();
     outside.write_all(&first).await.map_err(|error| broken(&error))?;
     account.sent.fetch_add(first.len() as u64, Ordering::Relaxed);
     let (mut from_plugin, mut to_plugin) = plugin.split();
     let (mut from_outside, mut to_outside) = outside.split();
+    let room = &|read: usize| account.passed() + read as u64 <= bounds.bytes;
     let flows = async {
         tokio::try_join!(
-            pump(&mut from_plugin, &mut to_outside, &account.sent),
-            pump(&mut from_outside, &mut to_plugin, &account.received),
+            pump(&mut from_plugin, &mut to_outside, &account.sent, room),
+            pump(&mut from_outside, &mut to_plugin, &account.received, room),
         )
     };
     tokio::select! {
-        ended = flows => ended.map(drop).map_err(|error| broken(&error)),
-        () = idle(account) => Err(Failure("idle", format!("nothing was sent for {} s", IDLE.as_secs()))),
-        () = sleep(LONGEST) => Err(Failure("too_long", format!("it was open for {} s", LONGEST.as_secs()))),
+        ended = flows => match ended {
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
+                Err(Failure("too_much", format!("it carried {} bytes", bounds.bytes)))
+            }
+            ended => ended.map(drop).map_err(|error| broken(&error)),
+        },
+        () = idle(account, bounds.idle) => {
+            Err(Failure("idle", format!("nothing was sent for {} s", bounds.idle.as_secs())))
+        }
+        () = sleep(bounds.longest) => {
+            Err(Failure("too_long", format!("it was open for {} s", bounds.longest.as_secs())))
+        }
     }
 }
 
@@ -182,7 +194,12 @@ fn broken(error: &io::Error) -> Failure {
 }
 
 /// Reads the plugin's first bytes until they are a whole hello, which must be meant for `name`.
-async fn check_hello(plugin: &mut UnixStream, first: &mut Vec<u8>, name: &str) -> Result<(), Failure> {
+async fn check_hello(
+    plugin: &mut UnixStream,
+    first: &mut Vec<u8>,
+    name: &str,
+    within: Duration,
+) -> Result<(), Failure> {
     let refused = |why: String| Failure("hello", why);
     let read = async {
         loop {
@@ -196,14 +213,14 @@ async fn check_hello(plugin: &mut UnixStream, first: &mut Vec<u8>, name: &str) -
             }
         }
     };
-    let slow = || refused(format!("no TLS hello came within {} s", FIRST_BYTES.as_secs()));
-    let found = timeout(FIRST_BYTES, read).await.map_err(|_| slow())??;
+    let slow = || refused(format!("no TLS hello came within {} s", within.as_secs()));
+    let found = timeout(within, read).await.map_err(|_| slow())??;
     let same = found.strip_suffix('.').unwrap_or(&found) == name;
     if same { Ok(()) } else { Err(refused(format!("its TLS hello names {found}"))) }
 }
 
 /// Connects to the first address that answers.
-async fn open(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
+async fn open(addresses: &[SocketAddr], within: Duration) -> Result<TcpStream, Failure> {
     let tried = async {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in addresses {
@@ -214,18 +231,19 @@ async fn open(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
         }
         Err(Failure("unreachable", last.to_string()))
     };
-    let slow = || Failure("unreachable", format!("it was not reached within {} s", CONNECT.as_secs()));
-    let stream = timeout(CONNECT, tried).await.map_err(|_| slow())??;
+    let slow = || Failure("unreachable", format!("it was not reached within {} s", within.as_secs()));
+    let stream = timeout(within, tried).await.map_err(|_| slow())??;
     // Waiting for more to send is the plugin's to do, or not.
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 
-/// Passes bytes on until there are no more, and then the end.
+/// Passes bytes on until there are no more, and then the end. More than there is `room` for are too many.
 async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     count: &AtomicU64,
+    room: &impl Fn(usize) -> bool,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -233,18 +251,20 @@ async fn pump(
         if read == 0 {
             return to.shutdown().await;
         }
+        if !room(read) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         to.write_all(&chunk[..read]).await?;
         count.fetch_add(read as u64, Ordering::Relaxed);
     }
 }
 
 /// Ends when nothing was passed on for too long.
-async fn idle(account: &Account) {
-    let passed = || account.sent.load(Ordering::Relaxed) + account.received.load(Ordering::Relaxed);
+async fn idle(account: &Account, longest: Duration) {
     loop {
-        let before = passed();
-        sleep(IDLE).await;
-        if passed() == before {
+        let before = account.passed();
+        sleep(longest).await;
+        if account.passed() == before {
             return;
         }
     }

@@ -9,6 +9,10 @@ pub(super) const MAX_HELLO_BYTES: usize = 16 * 1024;
 /// Longest content of one record, in bytes, as TLS says.
 const MAX_RECORD: usize = 1 << 14;
 
+/// Most records that a hello comes in. Clients use one or a few; looking at thousands of crumbs again with each byte that comes
+/// would be work that a plugin makes for the host.
+const MAX_RECORDS: usize = 64;
+
 /// Longest name in a hello, in bytes; longer ones do not exist.
 const MAX_NAME: usize = 253;
 
@@ -36,6 +40,8 @@ pub(super) enum HelloError {
     Malformed,
     #[error("its TLS hello is longer than {MAX_HELLO_BYTES} bytes")]
     TooLong,
+    #[error("its TLS hello comes in more than {MAX_RECORDS} records")]
+    Crumbs,
     #[error("its TLS hello names no host")]
     NoName,
     #[error("its TLS hello hides the host (encrypted client hello)")]
@@ -57,8 +63,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Hello, HelloError> {
 
 /// The body of the first message, put together from its records; `None` while it is not whole.
 fn gather(bytes: &[u8]) -> Result<Option<Vec<u8>>, HelloError> {
-    let (mut records, mut message) = (Reader(bytes), Vec::new());
+    let (mut records, mut message, mut count) = (Reader(bytes), Vec::new(), 0);
     while let Some(kind) = records.byte() {
+        count += 1;
+        if count > MAX_RECORDS {
+            return Err(HelloError::Crumbs);
+        }
         // The version in a record's head has been 3.1 to 3.3, and means nothing since.
         if kind != RECORD_HANDSHAKE || records.byte().is_some_and(|major| major != 3) {
             return Err(HelloError::NotTls);
@@ -236,7 +246,7 @@ mod tests {
         }
         let early = [&sent[..], &[RECORD_HANDSHAKE + 1, 3, 3, 0, 1, 0]].concat();
         assert_eq!(read(&early), named("hooks.slack.com"));
-        for size in [1, 3, 50] {
+        for size in [3, 50] {
             let whole = message(&[names(&["a.example"])]);
             let split: Vec<u8> = whole.chunks(size).flat_map(record).collect();
             assert_eq!(read(&split), named("a.example"), "records of {size}");
@@ -259,11 +269,36 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_taken_as_clients_write_it_and_in_no_other_form() {
+        let label = "a".repeat(63);
+        let longest = [&label[..], &label, &label, &label[2..]].join(".");
+        for (written, found) in [
+            ("Hooks.SLACK.com", "hooks.slack.com"),
+            ("hooks.slack.com.", "hooks.slack.com."),
+            ("XN--bcher-kva.example", "xn--bcher-kva.example"),
+            ("45.90.28.10", "45.90.28.10"),
+            (&longest, &longest),
+        ] {
+            assert_eq!(read(&hello(&[names(&[written])])), named(found));
+        }
+        for odd in ["b\u{fc}cher.example", "a .example", "a.example\n", "a.example\0", &"a".repeat(254)] {
+            assert_eq!(read(&hello(&[names(&[odd])])), Err(HelloError::Malformed), "{odd:?}");
+        }
+        // A name of a kind that nobody knows.
+        let other =
+            extension(EXTENSION_SERVER_NAME, &vector(2, &[&[1][..], &vector(2, b"a.example")].concat()));
+        assert_eq!(read(&hello(&[other])), Err(HelloError::Malformed));
+    }
+
+    #[test]
     fn a_name_that_is_missing_or_hidden_is_refused() {
         assert_eq!(read(&hello(&[])), Err(HelloError::NoName));
         for hidden in EXTENSION_ENCRYPTED_HELLO {
-            let both = [names(&["a.example"]), extension(hidden, &[0])];
-            assert_eq!(read(&hello(&both)), Err(HelloError::Hidden));
+            // The name outside may well be one that was granted.
+            for order in [[0, 1], [1, 0]] {
+                let both = [names(&["a.example"]), extension(hidden, &[0])];
+                assert_eq!(read(&hello(&order.map(|at| both[at].clone()))), Err(HelloError::Hidden));
+            }
         }
     }
 
@@ -279,15 +314,37 @@ mod tests {
     #[test]
     fn a_hello_without_an_end_is_given_up() {
         assert_eq!(read(&record(&[1, 0xff, 0xff, 0xff])), Err(HelloError::TooLong));
-        let crumbs: Vec<u8> = std::iter::repeat_with(|| record(&[1])).take(1).flatten().collect();
-        assert_eq!(read(&crumbs), Ok(Hello::More));
+        let crumbs: Vec<Vec<u8>> =
+            message(&[names(&["a.example"])]).iter().map(|byte| record(&[*byte])).collect();
+        assert_eq!(read(&crumbs[..MAX_RECORDS].concat()), Ok(Hello::More));
+        assert_eq!(read(&crumbs[..=MAX_RECORDS].concat()), Err(HelloError::Crumbs));
         let padded = hello(&[names(&["a.example"]), extension(21, &[0; MAX_HELLO_BYTES - 200])]);
         assert_eq!(read(&padded), named("a.example"));
+        let whole = message(&[names(&["a.example"]), extension(21, &[0; 65_000])]);
+        let huge: Vec<u8> = whole.chunks(MAX_RECORD).flat_map(record).collect();
+        assert_eq!(read(&huge), Err(HelloError::TooLong));
+        assert_eq!(read(&huge[..20]), Err(HelloError::TooLong), "it is not waited for");
         let endless = record(&[&[1, 0, 0x3f, 0xff][..], &[0; MAX_HELLO_BYTES - 9]].concat());
         assert_eq!(read(&endless), Err(HelloError::TooLong));
     }
 
     proptest! {
+        #[test]
+        fn what_is_accepted_is_within_the_bounds_however_it_was_cut(
+            name in "[a-zA-Z0-9.-]{1,300}", padding in 0_usize..20_000, size in 1_usize..MAX_RECORD
+        ) {
+            let whole = message(&[names(&[&name]), extension(21, &vec![0; padding])]);
+            let records: Vec<Vec<u8>> = whole.chunks(size).map(record).collect();
+            let sent = records.concat();
+            // No more than this is ever looked at.
+            let found = read(&sent[..sent.len().min(MAX_HELLO_BYTES)]);
+            if sent.len() <= MAX_HELLO_BYTES && records.len() <= MAX_RECORDS && name.len() <= MAX_NAME {
+                prop_assert_eq!(found, named(&name.to_ascii_lowercase()));
+            } else {
+                prop_assert!(found.is_err(), "{:?}", found);
+            }
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let _ = read(&bytes);

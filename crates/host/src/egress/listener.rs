@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::bounds::Bounds;
 use super::connection;
 use super::resolve::Resolver;
 use super::settings::PluginEgress;
@@ -19,19 +20,20 @@ use super::told::{Refused, Told};
 use crate::audit::Audit;
 use crate::grants::Grants;
 use crate::metrics::Metrics;
+use crate::plugin::accept::OwnSocket;
 use crate::plugin::logs::PluginLog;
 
 /// File name of the socket, beside the plugin's own.
 pub(crate) const EGRESS_SOCKET: &str = "egress.sock";
 
-/// Connections of one plugin to hosts outside, at a time.
-const MAX_CONNECTIONS: usize = 32;
-
 /// Everything else that may be asked at a time: names, and connections that are told that there is no room.
 const SPARE: usize = 64;
 
-/// Pause after a connection could not be accepted: the process has no free descriptors, and gets some soon or not at all.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Names that are resolved at a time. Each takes a thread of the process until the system's resolver has given up.
+const MAX_LOOKUPS: usize = 8;
+
+/// What new connections are counted in.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The socket, listening.
 pub(crate) struct Listener {
@@ -44,6 +46,7 @@ pub(crate) struct Context {
     pub(crate) plugin: String,
     pub(crate) grants: watch::Receiver<Arc<Grants>>,
     pub(crate) set: PluginEgress,
+    pub(crate) bounds: Bounds,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) audit: Audit,
     pub(crate) metrics: Metrics,
@@ -57,6 +60,10 @@ pub(super) struct Door {
     pub(super) room: Semaphore,
     /// Cancelled when all connections are to end.
     pub(super) closing: CancellationToken,
+    /// Places for questions to the resolver, also for those whose answer nobody waits for any more.
+    pub(super) lookups: Arc<Semaphore>,
+    /// When the minute began, and how many connections it has seen.
+    minute: Mutex<(Instant, u32)>,
     told: Mutex<Told>,
 }
 
@@ -72,30 +79,22 @@ impl Listener {
     /// Serves the processes below `launcher` until `over`. No connection is left then.
     pub(crate) async fn serve(self, context: Context, launcher: u32, over: impl Future<Output = ()>) {
         let door = Arc::new(Door {
-            of: context,
-            room: Semaphore::new(MAX_CONNECTIONS),
+            room: Semaphore::new(context.bounds.connections),
             closing: CancellationToken::new(),
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            minute: Mutex::new((Instant::now(), 0)),
             told: Mutex::default(),
+            of: context,
         });
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS + SPARE));
+        let places = Arc::new(Semaphore::new(door.of.bounds.connections + SPARE));
+        let mut socket = OwnSocket::new(&self.listener, &door.of.plugin, launcher, "its way out");
         let tasks = TaskTracker::new();
         tokio::pin!(over);
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            let stream = tokio::select! {
+                stream = socket.accept() => stream,
                 () = &mut over => break,
             };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            if !is_own(&stream, launcher) {
-                tracing::warn!(
-                    plugin = door.of.plugin,
-                    "a process that is not the plugin's wanted its way out"
-                );
-                continue;
-            }
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
             let door = Arc::clone(&door);
             tasks.spawn(async move {
@@ -119,9 +118,18 @@ impl Door {
         self.of.metrics.egress_connections.get_or_create(&Metrics::of_and(&self.of.plugin, word)).inc();
         let told =
             self.told.lock().unwrap_or_else(PoisonError::into_inner).count(target, why, Instant::now());
-        if let Some((refused, count)) = told {
-            self.tell(&refused, count);
+        told.iter().for_each(|(refused, count)| self.tell(refused, *count));
+    }
+
+    /// Counts a new connection. Whether it may be opened in this minute.
+    pub(super) fn in_time(&self) -> bool {
+        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if now.duration_since(minute.0) >= MINUTE {
+            *minute = (now, 0);
         }
+        minute.1 += 1;
+        minute.1 <= self.of.bounds.a_minute
     }
 
     fn tell_the_rest(&self) {
@@ -137,10 +145,4 @@ impl Door {
         let target = target.as_deref().unwrap_or("several targets");
         self.of.log.say("warn", format!("reaching {target} was refused: {why}"));
     }
-}
-
-/// Whether the process at the other end is one of the plugin's.
-fn is_own(stream: &UnixStream, launcher: u32) -> bool {
-    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
-    pid.is_some_and(|pid| pid != 0 && temps_sandbox::contains(launcher, pid))
 }

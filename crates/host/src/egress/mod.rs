@@ -6,12 +6,15 @@
 //! connection is in the audit trail. Nothing here knows how a network namespace is made.
 
 mod addresses;
+mod bounds;
 mod connection;
 mod hello;
 mod listener;
 mod policy;
 mod resolve;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod told;
 
 pub use addresses::NotPublic;
@@ -19,6 +22,7 @@ pub use policy::Refusal;
 pub use resolve::{Resolver, SystemResolver};
 pub use settings::{EgressSettings, PluginEgress};
 
+pub(crate) use bounds::Bounds;
 pub(crate) use listener::{Context, EGRESS_SOCKET, Listener};
 
 use crate::sandbox::{LayerReport, Policy, State};

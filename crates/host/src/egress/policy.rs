@@ -1,5 +1,6 @@
 //! Who may be reached: from what is granted and set to a permit or a refusal. Pure.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddrV4};
 
 use super::settings::PluginEgress;
@@ -27,6 +28,16 @@ pub(super) enum Permit {
     },
     /// Connect to this address of the machine's loopback, which the operator opened for development.
     Loopback(SocketAddrV4),
+}
+
+impl fmt::Display for Permit {
+    /// The target in the form in which it is recorded, however it was written when it was asked for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Permit::Name { name, port, .. } => write!(f, "{name}:{port}"),
+            Permit::Loopback(address) => address.fmt(f),
+        }
+    }
 }
 
 /// Why something may not be reached.
@@ -141,7 +152,9 @@ mod tests {
     fn what_is_granted_is_reached_and_nothing_beside_it() {
         let slack = ["hooks.slack.com:443"];
         for same in ["hooks.slack.com", "Hooks.SLACK.com", "hooks.slack.com."] {
-            assert_eq!(decided(same, 443, &slack), by_tls("hooks.slack.com", 443), "{same}");
+            let permit = decided(same, 443, &slack);
+            assert_eq!(permit.as_ref().unwrap().to_string(), "hooks.slack.com:443");
+            assert_eq!(permit, by_tls("hooks.slack.com", 443), "{same}");
         }
         assert_eq!(decided("hooks.slack.com", 80, &slack), Err(Refusal::OtherPort));
         for other in ["slack.com", "evil.example", "hooks.slack.com.evil.example", "xhooks.slack.com"] {

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 
 use super::addresses::{self, NotPublic};
 
@@ -60,12 +62,26 @@ impl Unresolved {
 }
 
 /// The addresses of a name, every one of which is public. One that is not spoils all of them: nobody mixes them by accident.
+///
+/// A place of `lookups` is taken for as long as the resolver is at it, also after the patience is over: the system's resolver
+/// holds a thread that nobody can take back, and a plugin that asks for names of a server that never answers would hold them all.
 pub(super) async fn public(
-    resolver: &dyn Resolver,
+    resolver: &Arc<dyn Resolver>,
+    lookups: &Arc<Semaphore>,
     name: &str,
     port: u16,
 ) -> Result<Vec<SocketAddr>, Unresolved> {
-    let found = tokio::time::timeout(PATIENCE, resolver.resolve(name)).await;
+    let asked = async {
+        let place = Arc::clone(lookups).acquire_owned().await.map_err(io::Error::other)?;
+        let (resolver, name) = (Arc::clone(resolver), name.to_owned());
+        let asked = tokio::spawn(async move {
+            let found = resolver.resolve(&name).await;
+            drop(place);
+            found
+        });
+        asked.await.map_err(io::Error::other)?
+    };
+    let found = tokio::time::timeout(PATIENCE, asked).await;
     let mut found = found.map_err(|_| Unresolved::TooSlow)?.map_err(Unresolved::Failed)?;
     if found.is_empty() {
         return Err(Unresolved::Empty);
@@ -79,6 +95,8 @@ pub(super) async fn public(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     struct Fixed(Vec<IpAddr>);
@@ -91,7 +109,9 @@ mod tests {
     }
 
     async fn of(addresses: &[&str]) -> Result<Vec<SocketAddr>, Unresolved> {
-        public(&Fixed(addresses.iter().map(|a| a.parse().unwrap()).collect()), "a.example", 443).await
+        let fixed: Arc<dyn Resolver> =
+            Arc::new(Fixed(addresses.iter().map(|a| a.parse().unwrap()).collect()));
+        public(&fixed, &Arc::new(Semaphore::new(1)), "a.example", 443).await
     }
 
     #[tokio::test]
@@ -100,5 +120,41 @@ mod tests {
         assert!(matches!(of(&["1.1.1.1", "127.0.0.1"]).await, Err(Unresolved::NotPublic(..))));
         assert!(matches!(of(&["1.1.1.1", "64:ff9b::1"]).await, Err(Unresolved::NotPublic(..))));
         assert!(matches!(of(&[]).await, Err(Unresolved::Empty)));
+    }
+
+    /// Answers once it is let go, and counts how many wait for it.
+    #[derive(Default)]
+    struct Held {
+        asked: AtomicUsize,
+        go: tokio::sync::Notify,
+    }
+
+    #[async_trait]
+    impl Resolver for Held {
+        async fn resolve(&self, _name: &str) -> io::Result<Vec<IpAddr>> {
+            let go = self.go.notified();
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            go.await;
+            Ok(vec![IpAddr::from([1, 1, 1, 1])])
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_hangs_is_asked_by_one_plugin_a_few_times_and_no_more() {
+        let held = Arc::new(Held::default());
+        let (resolver, lookups): (Arc<dyn Resolver>, _) = (held.clone(), Arc::new(Semaphore::new(2)));
+        for _ in 0..5 {
+            let slow = public(&resolver, &lookups, "slow.example", 443).await;
+            assert!(matches!(slow, Err(Unresolved::TooSlow)), "{slow:?}");
+        }
+        // Two hang, although nobody waits for them any more, and the others have not been asked for.
+        assert_eq!(held.asked.load(Ordering::Relaxed), 2);
+        held.go.notify_waiters();
+        let again = tokio::spawn(async move { public(&resolver, &lookups, "a.example", 443).await.is_ok() });
+        while held.asked.load(Ordering::Relaxed) < 3 {
+            tokio::task::yield_now().await;
+        }
+        held.go.notify_waiters();
+        assert!(again.await.unwrap());
     }
 }

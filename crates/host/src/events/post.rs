@@ -66,8 +66,12 @@ async fn attempt(link: &Link, json: &str) -> Result<String, PostError> {
         .header("x-temps-request-id", uuid::Uuid::now_v7().to_string())
         .body(Full::new(Bytes::copy_from_slice(json.as_bytes())))
         .map_err(no_answer)?;
+    let told = link.tap.exchange("POST", "/_events", request.headers());
+    told.sends(json.as_bytes());
+    told.sent();
     let response = sender.send_request(request).await.map_err(no_answer)?;
     let status = response.status();
+    told.answered(status.as_u16());
     if status.is_success() {
         return Ok(format!("answered {}", status.as_u16()));
     }

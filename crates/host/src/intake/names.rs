@@ -18,8 +18,6 @@ impl Intake {
     /// A file was inspected: its manifest says which name it claims.
     pub(super) async fn taken(&mut self, path: &Path, version: Version) {
         let Ok(name) = PluginName::new(version.manifest.name.as_str()) else { return };
-        let detail = json!({"file": path.to_string_lossy(), "hash": version.artifact.hash, "version": version.manifest.version});
-        self.audit("plugin.inspected", Some(name.as_str()), detail);
         self.leave_other_name(path, name.as_str()).await;
         let record = match self.records.get(name.as_str()) {
             Some(record) if Path::new(&record.file) == path => record.clone(),
@@ -77,6 +75,7 @@ impl Intake {
              `temps plugin adopt {name} --file {}` gives it the name with its data and grants",
             path.display()
         );
+        tracing::warn!(file = %path.display(), reason = why, "a file waits for an operator");
         self.audit(
             "plugin.held",
             Some(name.as_str()),

@@ -296,6 +296,7 @@ impl Actor {
     fn refuse(&mut self, why: String) {
         self.waiting = None;
         self.audit("plugin.refused", "host", json!({"file": self.record.file, "reason": why}));
+        tracing::warn!(plugin = %self.name, file = self.record.file, reason = why, "a file was refused");
         self.log.say("error", format!("the file was refused: {why}"));
         if self.version.is_some() {
             self.note = Some(format!("the file changed and was refused, the version before it stays: {why}"));

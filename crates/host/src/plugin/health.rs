@@ -105,7 +105,7 @@ async fn status_of(link: &Arc<Link>, path: &str, within: Duration) -> Result<u16
         .header(http::header::AUTHORIZATION, format!("Bearer {}", link.secret.expose()))
         .body(Empty::<bytes::Bytes>::new())
         .map_err(|error| error.to_string())?;
-    link.tap.request("GET", path);
+    let told = link.tap.request("GET", path);
     let exchange = sender.send_request(request);
     tokio::pin!(connection, exchange);
     // The connection is driven only until the head of the answer is here; its body does not matter.
@@ -116,7 +116,7 @@ async fn status_of(link: &Arc<Link>, path: &str, within: Duration) -> Result<u16
             Err(error) => Err(error.to_string()),
         },
     };
-    answered.inspect(|status| link.tap.response(*status))
+    answered.inspect(|status| told.answered(*status))
 }
 
 #[cfg(test)]

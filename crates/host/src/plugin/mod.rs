@@ -1,5 +1,6 @@
 //! One plugin: its state, its process, and what others may use of it while it runs.
 
+pub(crate) mod accept;
 pub(crate) mod actor;
 pub mod handshake;
 pub mod health;

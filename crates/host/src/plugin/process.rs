@@ -3,10 +3,11 @@
 //! This is the only file of the host that starts processes. It knows nothing of handshakes, channels or policies.
 
 mod confined;
+mod error;
+mod program;
 mod watched;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use temps_protocol::{Feature, PluginName};
 use temps_sandbox::{
-    Arg, Containment, Control, ControlError, Decision, Egress, Group, Groups, GroupsError, Layer,
-    LayerReport, Machine, Order, Plan, Policies, ProbeError, Program, Refusal, Remark, Report,
+    Containment, Control, ControlError, Decided, Decision, Egress, Group, Groups, Layer, LayerReport,
+    Machine, Order, Plan, Policies, ProbeError, Refusal, Remark, Report,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -27,16 +28,12 @@ use crate::sandbox::SandboxSpec;
 use crate::secrets::Secret;
 
 pub use self::confined::Confined;
+pub use self::error::SpawnError;
+pub use self::program::{MAX_SOCKET_PATH, PLUGIN_PATH};
 pub use self::watched::ExitReport;
 
 /// Features that this host has and announces to plugins.
 pub const HOST_FEATURES: &[Feature] = &Feature::ALL;
-
-/// Where a plugin finds programs and interpreters.
-pub const PLUGIN_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// Longest path of a socket in bytes; the kernel's address has 108 and a final zero.
-pub const MAX_SOCKET_PATH: usize = 107;
 
 /// How long the launcher has to build the place and execute the plugin. It needs milliseconds; a loaded machine seconds.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,66 +75,6 @@ pub struct SpawnSpec {
     pub egress: Option<Egress>,
     /// Further variables of the environment.
     pub env: BTreeMap<String, String>,
-}
-
-/// Why a plugin's process could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// The launcher itself cannot be started.
-    #[error("the launcher {path} cannot be started: {source}")]
-    Launcher {
-        /// The launcher's executable.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// A layer of the sandbox is required, and not to be had on this machine.
-    #[error("it was not started: {0}")]
-    Refused(#[from] Refusal),
-    /// Its control group could not be made.
-    #[error("its limits cannot be set: {0}")]
-    Group(#[from] GroupsError),
-    /// A step on the way to the plugin failed.
-    #[error("starting failed at the step {step}: {error}{}", hint(.step, .error))]
-    Step {
-        /// Name of the step.
-        step: String,
-        /// What happened there.
-        error: String,
-    },
-    /// The launcher ended without a word.
-    #[error("the launcher ended before the plugin was started; the plugin's log may have its last words")]
-    LauncherEnded,
-    /// The launcher took longer than 10 s.
-    #[error("the launcher did not start the plugin within {} s; the machine may be overloaded", LAUNCH_TIMEOUT.as_secs())]
-    Timeout,
-    /// A path cannot be given to the plugin.
-    #[error("the path {0:?} is not UTF-8; choose another place")]
-    NotText(PathBuf),
-    /// The socket's path is too long for the operating system.
-    #[error(
-        "the socket path {path} has {length} bytes, at most {MAX_SOCKET_PATH} are possible; choose a shorter run directory"
-    )]
-    SocketPathTooLong {
-        /// The path.
-        path: PathBuf,
-        /// Its length in bytes.
-        length: usize,
-    },
-    /// The launcher could not be told what to do.
-    #[error("the launcher could not be told what to start: {0}")]
-    Control(#[from] ControlError),
-}
-
-/// What to do about a step that failed, where that is known.
-fn hint(step: &str, error: &str) -> &'static str {
-    match step {
-        "execute" if error.contains("interpreter") => {
-            "; if it is installed elsewhere, name its directory in sandbox.read_only_paths"
-        }
-        "root" => "; everything in sandbox.read_only_paths must exist",
-        _ => "",
-    }
 }
 
 /// A plugin's process and everything that descends from it. Dropping it ends all of them.
@@ -213,13 +150,12 @@ impl Launcher {
         &self.tried
     }
 
-    /// What a program would get, without the files of its own.
-    ///
-    /// # Errors
-    /// [`Refusal`] where it would not be started.
-    pub fn foresee(&self, sandbox: &SandboxSpec) -> Result<Decision, Refusal> {
+    /// What a program would get, without the files of its own: every layer, and the decision or why it would not be started.
+    pub fn foresee(&self, sandbox: &SandboxSpec) -> (Vec<Decided>, Result<Decision, Refusal>) {
         let user = self.machine.has_users(&sandbox.policies).then_some(TRIAL_USER);
-        confined::decide(&self.machine, &sandbox.clone().as_user(user), Vec::new(), None)
+        let wanted = confined::wanted(&self.machine, &sandbox.clone().as_user(user), Vec::new(), None);
+        let layers = temps_sandbox::decide_layers(&self.machine, &wanted);
+        (layers, temps_sandbox::decide(&self.machine, &wanted))
     }
 
     /// Starts a plugin and returns once it was executed.
@@ -229,27 +165,19 @@ impl Launcher {
     pub async fn spawn(&self, spec: &SpawnSpec) -> Result<Process, SpawnError> {
         let mounts = confined::mounts(spec);
         let decision = confined::decide(&self.machine, &spec.sandbox, mounts, spec.egress.clone())?;
-        let program = program(spec, &decision)?;
+        let program = program::of(spec, &decision)?;
         let group = self.group(spec, &decision).await?;
         let plan = decision.plan(program, group.directories());
         let (mut child, control) = self.start(spec, plan)?;
         let launcher_pid = child.id().ok_or(SpawnError::LauncherEnded)?;
-        let mut remarks = Vec::new();
-        let outcome = outcome(&control, &mut remarks);
-        let started = tokio::time::timeout(LAUNCH_TIMEOUT, outcome).await;
-        let (own_pid, containment) = match started.map_err(|_| SpawnError::Timeout)?? {
-            Some(Report::Started { pid, containment, .. }) => (pid, containment),
-            Some(Report::StepFailed { step, error }) => return Err(SpawnError::Step { step, error }),
-            Some(Report::Exited { .. } | Report::Remarked { .. }) | None => {
-                return Err(SpawnError::LauncherEnded);
-            }
-        };
+        let launch = launch(&control, launcher_pid, decision, group);
+        let launched = tokio::time::timeout(LAUNCH_TIMEOUT, launch).await;
+        let (confined, containment) = launched.map_err(|_| SpawnError::Timeout)??;
+        let pid = confined.pid();
         let (signals, signal_queue) = mpsc::channel(SIGNAL_QUEUE);
         let lifeline = CancellationToken::new();
         let (told, end) = watch::channel(End::default());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let pid = temps_sandbox::program_pid(launcher_pid, own_pid);
-        let confined = Arc::new(Confined::new(decision, group, remarks, pid));
         let watched = Watched {
             child,
             launcher_pid,
@@ -306,75 +234,42 @@ fn try_out(executable: &Path, user: (u32, u32)) -> Result<(Groups, Machine, Vec<
     }
 }
 
-/// How the launch ended. What is remarked on the way there is kept.
-async fn outcome(
+/// Follows a launch to its end. Between the last step and the execution the process is looked at: the plugin gets no
+/// instruction and no secret in a sandbox that is not what it has to be.
+async fn launch(
     control: &AsyncFd<Control>,
-    remarks: &mut Vec<Remark>,
-) -> Result<Option<Report>, ControlError> {
-    loop {
+    launcher_pid: u32,
+    decision: Decision,
+    group: Group,
+) -> Result<(Arc<Confined>, Containment), SpawnError> {
+    let mut remarks = Vec::new();
+    let own_pid = loop {
         match next_report(control).await? {
             Some(Report::Remarked { step, whole, words }) => remarks.push(Remark { step, whole, words }),
-            other => return Ok(other),
+            Some(Report::Prepared { pid }) => break pid,
+            other => return Err(not_launched(other, &decision)),
         }
+    };
+    let pid = temps_sandbox::program_pid(launcher_pid, own_pid);
+    let confined = Arc::new(Confined::new(decision, group, remarks, pid));
+    let looked_at = Arc::clone(&confined);
+    let judged = tokio::task::spawn_blocking(move || looked_at.judge_prepared()).await;
+    judged.map_err(|_| SpawnError::LauncherEnded)??;
+    control.get_ref().order(&Order::Execute)?;
+    match next_report(control).await? {
+        Some(Report::Started { containment, .. }) => Ok((confined, containment)),
+        other => Err(not_launched(other, confined.decision())),
     }
 }
 
-/// What the launcher is to execute: the arguments of protocol version 1 and an environment that holds nothing of the host's.
-fn program(spec: &SpawnSpec, decision: &Decision) -> Result<Program, SpawnError> {
-    let tmp_dir = confined::tmp_dir(decision, spec);
-    let length = spec.socket.as_os_str().len();
-    if length > MAX_SOCKET_PATH {
-        return Err(SpawnError::SocketPathTooLong { path: spec.socket.clone(), length });
+fn not_launched(report: Option<Report>, decision: &Decision) -> SpawnError {
+    match report {
+        Some(Report::StepFailed { step, error }) => {
+            let layer = decision.layer_of(&step);
+            SpawnError::Step { step, layer, error }
+        }
+        _ => SpawnError::LauncherEnded,
     }
-    let (socket, data_dir) = (text(&spec.socket)?, text(&spec.data_dir)?);
-    let mut env = spec.env.clone();
-    if confined::has_way_out(decision) {
-        env.extend(proxy_variables());
-    }
-    env.extend([
-        ("TEMPS_API_VERSION".to_owned(), temps_protocol::API_VERSION.to_string()),
-        ("TEMPS_FEATURES".to_owned(), Feature::format_list(HOST_FEATURES)),
-        ("PATH".to_owned(), search_path(spec)?),
-        ("HOME".to_owned(), data_dir.clone()),
-        ("TMPDIR".to_owned(), text(tmp_dir)?),
-        ("LANG".to_owned(), "C.UTF-8".to_owned()),
-    ]);
-    if let Some(name) = &spec.name {
-        env.insert("TEMPS_PLUGIN_NAME".to_owned(), name.to_string());
-    }
-    let args = vec![
-        Arg::plain(text(&spec.program)?),
-        Arg::plain("--socket-path"),
-        Arg::plain(socket),
-        Arg::plain("--auth-secret"),
-        Arg::secret(spec.secret.expose()),
-        Arg::plain("--data-dir"),
-        Arg::plain(data_dir),
-    ];
-    Ok(Program { path: spec.program.clone(), args, env, directory: spec.data_dir.clone() })
-}
-
-/// What tells programs that know proxies about the one in their network. Other programs find the same hosts by their names.
-fn proxy_variables() -> impl Iterator<Item = (String, String)> {
-    let proxy = format!("http://{}", temps_sandbox::EGRESS_PROXY);
-    let around = "localhost,127.0.0.1,::1".to_owned();
-    let both = [
-        ("https_proxy", proxy.clone()),
-        ("HTTPS_PROXY", proxy),
-        ("no_proxy", around.clone()),
-        ("NO_PROXY", around),
-    ];
-    both.into_iter().map(|(name, value)| (name.to_owned(), value))
-}
-
-fn text(path: &Path) -> Result<String, SpawnError> {
-    path.to_str().map(str::to_owned).ok_or_else(|| SpawnError::NotText(path.to_owned()))
-}
-
-/// Where the plugin finds programs: where every system has them, then where operators say.
-fn search_path(spec: &SpawnSpec) -> Result<String, SpawnError> {
-    let more = confined::search_path(spec);
-    more.iter().try_fold(PLUGIN_PATH.to_owned(), |path, directory| Ok(format!("{path}:{}", text(directory)?)))
 }
 
 impl Process {

@@ -28,7 +28,7 @@ use crate::egress::{self, EGRESS_SOCKET};
 use crate::grants::{Engine, Grants};
 use crate::host::Shared;
 use crate::plugin::logs::PluginLog;
-use crate::sandbox::{LayerReport, Policy, SandboxSpec, State};
+use crate::sandbox::{LayerReport, SandboxSpec, State};
 use crate::secrets::Secret;
 use crate::tap::PluginTap;
 use crate::usage::{self, Meter, Traffic, Usage};
@@ -207,7 +207,7 @@ async fn launch(context: &StartContext) -> Result<(Process, PathBuf), NotLaunche
     };
     context.tap().spawn(&spec);
     let process = context.shared.launcher.spawn(&spec).await.map_err(|error| match error {
-        SpawnError::Refused(_) => NotLaunched::Refused(error.to_string()),
+        SpawnError::Refused(_) | SpawnError::NotInForce(_) => NotLaunched::Refused(error.to_string()),
         error => NotLaunched::Failed(error.to_string()),
     })?;
     let (launcher, exited) = (process.launcher_pid(), process.exited());
@@ -258,6 +258,7 @@ fn way_out_of(context: &StartContext) -> egress::Context {
         plugin: context.name.to_string(),
         grants: context.grants.clone(),
         set: shared.config().egress.of(context.name.as_str()),
+        bounds: egress::Bounds::default(),
         resolver: Arc::clone(&shared.resolver),
         audit: shared.audit.clone(),
         metrics: shared.metrics.clone(),
@@ -304,13 +305,9 @@ async fn settle_in(context: &StartContext, process: &Arc<Process>) -> Result<(),
     });
     // Failing means that the runtime ends.
     let layers = read.await.map_err(|error| error.to_string())??;
-    let broken =
-        layers.iter().find(|report| report.policy == Policy::Require && report.state == State::NotInForce);
-    if let Some(report) = broken {
-        return Err(format!(
-            "the sandbox layer `{}` is required and was not found in force: {}",
-            report.layer, report.evidence
-        ));
+    // Of a plugin that has ended meanwhile nothing can be read; how it ended says more.
+    if layers.iter().all(|report| report.state != State::Unknown) {
+        process.confined().judge(&layers).map_err(|breach| breach.to_string())?;
     }
     context.report(Progress::Confined(layers.into())).await;
     Ok(())
@@ -477,12 +474,12 @@ async fn open_channel(context: &StartContext, link: &Link) -> Result<Option<Chan
         metrics: shared.metrics.clone(),
         tap: link.tap.clone(),
     };
-    link.tap.request("GET", channel::CHANNEL_PATH);
+    let told = link.tap.request("GET", channel::CHANNEL_PATH);
     let opened = channel::open(spec, &link.socket, link.launcher_pid).await;
     match &opened {
-        Ok(Opened::Channel(_)) => link.tap.response(101),
+        Ok(Opened::Channel(_)) => told.answered(101),
         Ok(Opened::Unsupported { status }) | Err(channel::OpenError::Refused { status }) => {
-            link.tap.response(*status)
+            told.answered(*status)
         }
         Err(_) => {}
     }
@@ -576,6 +573,10 @@ pub(crate) async fn watch_health(context: StartContext, process: Arc<Process>, l
 
 async fn check(context: &StartContext, process: &Process, link: &Arc<Link>, pulse: &mut Pulse) -> Judgement {
     let policy = context.shared.config().health;
+    // Questions would queue up at a plugin that stands still, and be answered long after anybody waits.
+    if *context.debug.borrow() || process.is_traced() {
+        return pulse.suspend();
+    }
     let answer = health::ask(link, &link.manifest.health_path, policy.timeout).await;
     // Asked afterwards, so that a debugger which came meanwhile is not taken for a failure.
     let suspended = *context.debug.borrow() || (answer.is_err() && process.is_traced());

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::connection::{Connection, Pool, Pulse};
 use super::traffic::Traffic;
+use crate::tap::{Answering, Exchange};
 
 /// What became of an upload, for those who wait for the answer.
 #[derive(Debug, Default)]
@@ -79,11 +80,13 @@ pub(super) struct Upload {
     state: Arc<UploadState>,
     pulse: Option<Arc<Pulse>>,
     traffic: Arc<Traffic>,
+    told: Exchange,
 }
 
 impl Upload {
     pub(super) fn new(inner: Body, bound: u64, traffic: Arc<Traffic>) -> Self {
-        let upload = Self { inner, left: bound, state: Arc::default(), pulse: None, traffic };
+        let told = Exchange::default();
+        let upload = Self { inner, left: bound, state: Arc::default(), pulse: None, traffic, told };
         if upload.inner.is_end_stream() {
             upload.state.end();
         }
@@ -92,6 +95,15 @@ impl Upload {
 
     pub(super) fn state(&self) -> Arc<UploadState> {
         self.state.clone()
+    }
+
+    /// Shows the body to somebody who watches.
+    pub(super) fn told_to(mut self, told: Exchange) -> Self {
+        self.told = told;
+        if self.inner.is_end_stream() {
+            self.told.sent();
+        }
+        self
     }
 
     /// Names the connection that the body goes over.
@@ -115,6 +127,7 @@ impl HttpBody for Upload {
             this.state.waits_for_caller.store(polled.is_pending(), Relaxed);
             let frame = match ready!(polled) {
                 None => {
+                    this.told.sent();
                     this.state.end();
                     return Poll::Ready(None);
                 }
@@ -135,10 +148,12 @@ impl HttpBody for Upload {
             };
             this.left = left;
             this.traffic.moved_in(length);
+            this.told.sends(&data);
             if let Some(pulse) = &this.pulse {
                 pulse.beat();
             }
             if this.inner.is_end_stream() {
+                this.told.sent();
                 this.state.end();
             }
             return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -166,11 +181,12 @@ pub(super) struct Download {
     inner: Incoming,
     connection: Option<Connection>,
     pool: Arc<Pool>,
+    told: Answering,
 }
 
 impl Download {
-    pub(super) fn new(inner: Incoming, connection: Connection, pool: Arc<Pool>) -> Self {
-        let mut download = Self { inner, connection: Some(connection), pool };
+    pub(super) fn new(inner: Incoming, connection: Connection, pool: Arc<Pool>, told: Answering) -> Self {
+        let mut download = Self { inner, connection: Some(connection), pool, told };
         if download.inner.is_end_stream() {
             download.finish();
         }
@@ -178,6 +194,7 @@ impl Download {
     }
 
     fn finish(&mut self) {
+        self.told.ends();
         if let Some(connection) = self.connection.take() {
             self.pool.give_back(connection);
         }
@@ -211,6 +228,7 @@ impl HttpBody for Download {
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
                     this.pool.traffic().moved_out(data.len() as u64);
+                    this.told.receives(&data);
                     if let Some(connection) = &this.connection {
                         connection.pulse.beat();
                     }

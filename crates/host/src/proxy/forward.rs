@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use super::body::{Download, Upload};
 use super::connection::{ConnectError, Connection, Flight, Pool};
 use super::refusal::Refusal;
+use crate::tap::Answering;
 
 /// The head of a request to the plugin.
 #[derive(Debug, Clone)]
@@ -25,9 +26,9 @@ pub(super) struct Answer {
 
 impl Answer {
     /// The response with a body that gives the connection back at its end.
-    pub(super) fn into_response(self, pool: Arc<Pool>) -> Response<Download> {
+    pub(super) fn into_response(self, pool: Arc<Pool>, told: Answering) -> Response<Download> {
         let (parts, body) = self.response.into_parts();
-        Response::from_parts(parts, Download::new(body, self.connection, pool))
+        Response::from_parts(parts, Download::new(body, self.connection, pool, told))
     }
 }
 

@@ -260,12 +260,12 @@ impl Inner {
             uri: target.onward().parse::<Uri>().map_err(|_| Refusal::Path(path::PathError::Encoding))?,
             headers: headers::for_plugin(&parts.headers, &facts),
         };
-        let upload = Upload::new(body, bound, lane.traffic().clone());
+        let told = link.tap.exchange(parts.method.as_str(), &target.onward(), &outgoing.headers);
+        let upload = Upload::new(body, bound, lane.traffic().clone()).told_to(told.clone());
         let begun = Instant::now();
-        link.tap.request(parts.method.as_str(), &target.onward());
         let answer = forward::exchange(&pool, &outgoing, upload, flight).await?;
         let status = answer.response.status();
-        link.tap.response(status.as_u16());
+        let answering = told.answers(status.as_u16(), answer.response.headers());
         lane.traffic().answered(status, begun.elapsed());
 
         let mut agreed = None;
@@ -274,7 +274,7 @@ impl Inner {
             agreed = answer.response.headers().get(header::UPGRADE).cloned();
             upgrade::join(answer, caller, asked, self.bounds.stream_idle, lane.traffic().clone())?
         } else {
-            with_bridge(answer.into_response(pool), shown, target.plugin)
+            with_bridge(answer.into_response(pool, answering), shown, target.plugin)
         };
         let ui = target.place == Place::Ui;
         headers::clean_response(response.headers_mut(), target.plugin, authority, ui);

@@ -51,19 +51,22 @@ impl PluginHost {
     }
 
     fn foreseen(&self, name: &str, spec: &SandboxSpec) -> Explanation {
-        let decided = self.shared.launcher.foresee(spec);
-        let (steps, layers, refused) = match decided {
-            Ok(Decision { steps, layers, .. }) => (steps, layers, None),
-            Err(refusal) => (Vec::new(), Vec::new(), Some(refusal.to_string())),
+        let (layers, decided) = self.shared.launcher.foresee(spec);
+        let (steps, refused) = match decided {
+            Ok(Decision { steps, .. }) => (steps, None),
+            Err(refusal) => (Vec::new(), Some(refusal.to_string())),
         };
         let report = |layer: temps_sandbox::Decided| LayerReport {
             layer: layer.layer,
             policy: layer.policy,
             state: if layer.policy == Policy::Off { State::Off } else { State::Unknown },
             mechanism: layer.mechanism,
-            evidence: match layer.missing {
-                Some(why) => format!("it does not run, so nothing was read back; it would lack: {why}"),
-                None => "it does not run, so nothing was read back".to_owned(),
+            evidence: match (layer.policy, layer.missing) {
+                (Policy::Off, _) => "off in the settings".to_owned(),
+                (_, Some(why)) => {
+                    format!("the plugin does not run; this machine cannot do it in full: {why}")
+                }
+                (_, None) => "the plugin does not run, so nothing was read back".to_owned(),
             },
         };
         Explanation {

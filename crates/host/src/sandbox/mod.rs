@@ -36,7 +36,8 @@ pub struct SandboxSettings {
     pub all: PluginSandbox,
     /// For single plugins, in front of the others.
     pub plugins: BTreeMap<String, PluginSandbox>,
-    /// The first of the 60 million user ids from which plugins of a host that is root get theirs.
+    /// The first of the user ids from which plugins of a host that is root get theirs. A host takes 1000 of the 60 million from
+    /// the default on, by where its data lies; where another first one is set, the 1000 from there on.
     pub first_user: u32,
 }
 
@@ -116,10 +117,15 @@ impl SandboxSettings {
         if self.first_user < 1000 {
             return Err("sandbox.first_user is below 1000, where a system's own users are".to_owned());
         }
+        if self.first_user.checked_add(users::OF_ONE_HOST).is_none() {
+            return Err(format!("sandbox.first_user leaves no room for {} users", users::OF_ONE_HOST));
+        }
         Ok(())
     }
 
-    fn policies(&self, plugin: &str) -> Policies {
+    /// What is wanted of the layers for a plugin.
+    #[must_use]
+    pub fn policies(&self, plugin: &str) -> Policies {
         let own = self.plugins.get(plugin).map_or_else(Policies::unset, |own| own.policies.clone());
         Policies::default().overridden_by(&self.all.policies).overridden_by(&own)
     }
@@ -201,7 +207,7 @@ impl SandboxSpec {
     pub fn of_inspection(config: &crate::HostConfig) -> Self {
         let policies = config.sandbox.policies("");
         let network = match policies.of(Layer::Network) {
-            Policy::Off => Policy::Prefer,
+            Policy::Off => Policy::default(),
             policy => policy,
         };
         Self {
@@ -232,8 +238,11 @@ impl SandboxSpec {
 
 /// The user that tries the sandbox where no host is there that would set one aside. Nothing belongs to it.
 #[must_use]
-pub fn trial_user() -> (u32, u32) {
-    let user = FIRST_USER - 1;
+pub fn trial_user(settings: &SandboxSettings) -> (u32, u32) {
+    let user = match settings.first_user {
+        FIRST_USER => FIRST_USER - 1,
+        chosen => chosen.saturating_add(users::OF_ONE_HOST - 1),
+    };
     (user, user)
 }
 
@@ -265,7 +274,7 @@ mod tests {
         config.sandbox.all.policies =
             Policies::unset().with(Layer::Network, Policy::Off).with(Layer::Landlock, Policy::Off);
         let spec = SandboxSpec::of_inspection(&config);
-        assert_eq!(spec.policies.of(Layer::Network), Policy::Prefer);
+        assert_eq!(spec.policies.of(Layer::Network), Policy::Strict);
         assert_eq!(spec.policies.of(Layer::Landlock), Policy::Off);
         config.sandbox.all.policies = Policies::unset().with(Layer::Network, Policy::Require);
         assert_eq!(SandboxSpec::of_inspection(&config).policies.of(Layer::Network), Policy::Require);

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Uid};
 use sha2::{Digest, Sha256};
 
 /// Users of one host: more than any host has plugins.
-const OF_ONE_HOST: u32 = 1000;
+pub(super) const OF_ONE_HOST: u32 = 1000;
 
 /// The last of a host's users are for inspections, of which a few run at the same time.
 const FOR_INSPECTIONS: u32 = 16;
@@ -24,8 +24,9 @@ const HOSTS: u32 = 60_000;
 #[derive(Debug)]
 pub(crate) struct Users {
     data_root: PathBuf,
-    /// All that hosts with this setting may give.
+    /// All that hosts with this setting may give, and how many these are.
     first: u32,
+    many: u32,
     /// The first of this host's own.
     own: u32,
     /// One at a time looks for a free one and takes it.
@@ -34,11 +35,16 @@ pub(crate) struct Users {
 
 impl Users {
     /// The users of the host whose plugins' data lies in `data_root`. Another place gives other users, so that two hosts on one
-    /// machine hardly share any.
+    /// machine hardly share any. Where an operator says which user is the first, there may be few, and they are those from
+    /// there on.
     pub(crate) fn of(data_root: PathBuf, first: u32) -> Self {
         let digest = Sha256::digest(data_root.as_os_str().as_encoded_bytes());
         let place = u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]) % HOSTS;
-        Self { data_root, first, own: first.saturating_add(place * OF_ONE_HOST), giving: Mutex::new(()) }
+        let (own, many) = match first {
+            super::FIRST_USER => (first + place * OF_ONE_HOST, HOSTS * OF_ONE_HOST),
+            chosen => (chosen, OF_ONE_HOST),
+        };
+        Self { data_root, first, many, own, giving: Mutex::new(()) }
     }
 
     /// A user that nothing belongs to, for a trial and for inspection number `label`.
@@ -82,7 +88,7 @@ impl Users {
     }
 
     fn is_given(&self, user: u32) -> bool {
-        user.checked_sub(self.first).is_some_and(|place| place < HOSTS * OF_ONE_HOST)
+        user.checked_sub(self.first).is_some_and(|place| place < self.many)
     }
 }
 
@@ -136,5 +142,10 @@ mod tests {
         let again = Users::of(root.path().to_owned(), super::super::FIRST_USER);
         assert_eq!((again.give(&data("a")).unwrap(), again.give(&data("b")).unwrap()), (a, b));
         assert!(![a, b].contains(&users.of_inspection(3)));
+        // An operator who names the first user knows that those from there on are there, and of no others.
+        let chosen = Users::of(root.path().to_owned(), 70_000);
+        let all =
+            [chosen.give(&data("a")).unwrap(), chosen.give(&data("b")).unwrap(), chosen.of_inspection(3)];
+        assert!(all.iter().all(|(user, _)| (70_000..71_000).contains(user)), "{all:?}");
     }
 }

@@ -3,6 +3,7 @@
 //! Reading `/proc` and making sense of it are apart; the latter are functions of texts.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 /// What the processes of a plugin use. A part that could not be read of any one of them is not known at all: a sum without
@@ -21,14 +22,23 @@ pub(crate) struct Resources {
     pub(crate) disk_bytes: Option<u64>,
 }
 
-/// Measures all processes below a launcher, the launcher itself left out. It reads files of the kernel and may take
-/// milliseconds.
+/// Measures all processes below a launcher; those of the launcher itself are left out, because a plugin's limits do not count
+/// them. It reads files of the kernel and may take milliseconds.
 pub(crate) fn measure(launcher: u32) -> Resources {
+    let own = executable(launcher);
     let mut sum = Sum::default();
     for pid in temps_sandbox::descendants(launcher) {
-        sum.add(pid);
+        if own.is_none() || executable(pid) != own {
+            sum.add(pid);
+        }
     }
     sum.finish()
+}
+
+/// The file that a process executes, by its device and its number there; a link to it may lead elsewhere in another root.
+fn executable(pid: u32) -> Option<(u64, u64)> {
+    let file = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 impl Resources {

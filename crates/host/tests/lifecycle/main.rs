@@ -3,7 +3,9 @@
 mod authority;
 mod coming;
 mod crashing;
+mod faults;
 mod full_disk;
+mod impersonating;
 mod names;
 mod operating;
 mod rig;

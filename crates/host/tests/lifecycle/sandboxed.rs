@@ -10,7 +10,7 @@ use temps_host::{PluginHost, PluginState};
 
 use crate::rig::{Rig, until, until_state};
 
-const NAME: &str = "plain-python";
+pub(crate) const NAME: &str = "plain-python";
 
 /// The plugin of the guide, which at its start looks around, writes down what it sees, and does what a file asks for.
 const LOOKS: &str = r#"
@@ -37,7 +37,7 @@ look()
 threading.Thread(target=obey, daemon=True).start()
 "#;
 
-fn put(rig: &Rig) {
+pub(crate) fn put(rig: &Rig) {
     let plain = include_str!("../../../../examples/plain-python/minimal.py");
     let home = rig.home.path().display().to_string();
     let ready = "print('{\"type\":\"ready\"";
@@ -48,7 +48,7 @@ fn put(rig: &Rig) {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn state(explained: &Explanation, layer: Layer) -> State {
+pub(crate) fn state(explained: &Explanation, layer: Layer) -> State {
     explained.layers.iter().find(|report| report.layer == layer).unwrap().state
 }
 
@@ -56,7 +56,7 @@ fn seen(data: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(data.join("seen")).unwrap()).unwrap()
 }
 
-async fn explain(host: &PluginHost) -> Explanation {
+pub(crate) async fn explain(host: &PluginHost) -> Explanation {
     host.explain(NAME).await.unwrap()
 }
 

@@ -6,6 +6,7 @@ mod channel;
 mod events;
 mod handshake;
 mod health;
+mod noise;
 mod process;
 mod python;
 #[expect(dead_code, reason = "the tests of the lifecycle use the rest of it")]

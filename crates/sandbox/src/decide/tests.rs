@@ -138,3 +138,43 @@ fn without_a_network_namespace_internet_sockets_are_refused_where_the_network_is
     assert!(!internet(Policies::strictest()));
     assert!(internet(Policies::default().with(Layer::Network, Policy::Off)));
 }
+
+/// What was read of a program with these layers, one of which is in another state.
+fn read_back(decision: &Decision, odd: Layer, state: State) -> Vec<LayerReport> {
+    let report = |decided: &Decided| LayerReport {
+        layer: decided.layer,
+        policy: decided.policy,
+        state: if decided.layer == odd { state } else { State::InForce },
+        mechanism: decided.mechanism.clone(),
+        evidence: "as read".into(),
+    };
+    decision.layers.iter().map(report).collect()
+}
+
+#[test]
+fn what_the_machine_can_do_has_to_be_in_force_unless_it_is_only_preferred() {
+    for layer in Layer::ALL {
+        let with = |policy| {
+            let wanted = Wanted { policies: Policies::default().with(layer, policy), ..wanted() };
+            decide(&machine(), &wanted).unwrap()
+        };
+        for policy in [Policy::default(), Policy::Strict, Policy::Require] {
+            let decision = with(policy);
+            assert_eq!(decision.judge(&read_back(&decision, layer, State::InForce)), Ok(()));
+            for state in [State::NotInForce, State::Partial, State::Unknown] {
+                let breach = decision.judge(&read_back(&decision, layer, state)).unwrap_err();
+                let text = breach.to_string();
+                assert!(breach.layer == layer && text.contains(policy.as_str()), "{text}");
+                assert!(text.contains("as read") && text.contains(layer.remedy()), "{text}");
+            }
+        }
+        let preferred = with(Policy::Prefer);
+        assert_eq!(preferred.judge(&read_back(&preferred, layer, State::NotInForce)), Ok(()));
+    }
+    // What the machine cannot do is left out by default, and nobody waits for it.
+    let mut poor = machine();
+    poor.unavailable.insert(Layer::Landlock, "no such thing".into());
+    let decision = decide(&poor, &wanted()).unwrap();
+    assert_eq!(decision.judge(&read_back(&decision, Layer::Landlock, State::NotInForce)), Ok(()));
+    assert!(decision.judge(&read_back(&decision, Layer::Ipc, State::NotInForce)).is_err());
+}

@@ -40,6 +40,7 @@ fn connect(head: &[u8]) -> Option<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_connect_is_read_however_it_arrives() {
@@ -52,6 +53,19 @@ mod tests {
         }
         let six = read(b"CONNECT [::1]:443 HTTP/1.1\r\n\r\n");
         assert!(matches!(six, Head::Connect { name, port: 443, .. } if name == "::1"));
+        // What is asked for goes to the host as it stands, which judges it.
+        for (target, wanted) in [
+            ("user@a.example:443", "user@a.example"),
+            ("user:word@a.example:443", "user:word@a.example"),
+            ("http://a.example:443", "http://a.example"),
+            ("a.example:1:443", "a.example:1"),
+            ("[::1:443", "[::1"),
+            ("127.0.0.1:0443", "127.0.0.1"),
+            ("A.Example.:443", "A.Example."),
+        ] {
+            let found = read(format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes());
+            assert!(matches!(&found, Head::Connect { name, port: 443, .. } if name == wanted), "{found:?}");
+        }
     }
 
     #[test]
@@ -69,10 +83,32 @@ mod tests {
             "CONNECT a\nb:443 HTTP/1.1",
             "CONNECT \u{e4}.example:443 HTTP/1.1",
             "CONNECT :443 HTTP/1.1",
+            "CONNECT a.example:65536 HTTP/1.1",
+            "CONNECT a.example:-1 HTTP/1.1",
+            "CONNECT a.example: HTTP/1.1",
+            "CONNECT a.example:443 HTTP/1.1 ",
+            "CONNECT a.example:443\tHTTP/1.1",
+            " CONNECT a.example:443 HTTP/1.1",
+            "POST / HTTP/1.1",
         ] {
             assert_eq!(read(format!("{line}\r\n\r\n").as_bytes()), Head::Bad, "{line}");
         }
         assert_eq!(read(&[b'a'; MAX_HEAD]), Head::Bad);
         assert_eq!(read(b"\xff\r\n\r\n"), Head::Bad);
+        assert_eq!(read(format!("CONNECT {}:443 HTTP/1.1\r\n\r\n", "a".repeat(254)).as_bytes()), Head::Bad);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_accept_what_is_no_word(
+            bytes in prop::collection::vec(any::<u8>(), 0..600), target in ".{0,300}"
+        ) {
+            let request = [b"CONNECT ", target.as_bytes(), b" HTTP/1.1\r\n\r\n", &bytes].concat();
+            for bytes in [&bytes[..], &request] {
+                if let Head::Connect { name, port, length } = read(bytes) {
+                    prop_assert!(crate::egress::line::is_word(&name) && port > 0 && length <= bytes.len());
+                }
+            }
+        }
     }
 }

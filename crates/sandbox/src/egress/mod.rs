@@ -1,17 +1,21 @@
 //! The way out of a network that has nothing but loopback: a small process beside the program, in the same namespaces.
 //!
 //! It answers questions for names (`names`), takes connections to the addresses that stand for names and from clients that use a
-//! proxy (`head`), and hands each on over the host's socket (`line`). It decides nothing: the host says which names there are and
-//! connects. So a program that makes it do something else reaches no more than the host's socket, which it may use anyway.
+//! proxy (`head`), and hands each on over the host's socket (`line`). `forward` waits for all of them, `conversation` moves one on,
+//! `shared` is what they have together. It decides nothing: the host says which names there are and connects. So a program that
+//! makes it do something else reaches no more than the host's socket, which it may use anyway.
 //!
 //! It is a fork of the init, made while that has one thread, and gives up everything but sockets (`confine`) before it begins.
 #![expect(unsafe_code, reason = "a fork without an execution has no safe wrapper")]
 
 mod confine;
+mod conversation;
 mod forward;
 mod head;
 pub(crate) mod line;
 mod names;
+mod pipe;
+mod shared;
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -164,6 +164,7 @@ fn address(at: usize) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// A question as libraries write it.
     fn question(name: &str, kind: u16) -> Vec<u8> {
@@ -214,6 +215,19 @@ mod tests {
         assert_eq!(changed(13, 0xe4), None, "eight bits");
         assert_eq!(changed(good.len() - 1, 3), None, "another class");
         assert_eq!(read(&question("", TYPE_A)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_ask_for_what_is_no_word(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let whole = [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &bytes].concat();
+            for message in [&bytes, &whole] {
+                if let Some(query) = read(message) {
+                    prop_assert!(crate::egress::line::is_word(&query.name) && message.len() <= MAX_QUESTION);
+                    prop_assert!(query.answer(Reply::At(Ipv4Addr::LOCALHOST)).len() <= MAX_QUESTION + 16);
+                }
+            }
+        }
     }
 
     #[test]

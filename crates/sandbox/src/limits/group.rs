@@ -75,6 +75,18 @@ impl Group {
         write(&place.path.join("cpu.cfs_quota_us"), &quota.to_string())
     }
 
+    /// Takes the restriction of processor time back.
+    ///
+    /// # Errors
+    /// [`GroupsError`] with the file that could not be written.
+    pub fn lift_cpu_quota(&self) -> Result<(), GroupsError> {
+        match self.place("cpu") {
+            Some(place) if place.unified => write(&place.path.join("cpu.max"), "max"),
+            Some(place) => write(&place.path.join("cpu.cfs_quota_us"), "-1"),
+            None => Ok(()),
+        }
+    }
+
     /// What the program uses now.
     #[must_use]
     pub fn usage(&self) -> Usage {

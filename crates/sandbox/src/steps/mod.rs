@@ -23,6 +23,7 @@ mod user_namespace;
 use std::io;
 
 pub(crate) use capabilities::reduce_to as keep_capabilities;
+pub(crate) use groups::{Forked, fork_into};
 pub(crate) use privileges::give_up as give_up_new_privileges;
 pub(crate) use system_calls::rules as system_call_rules;
 pub(crate) use user::become_user;

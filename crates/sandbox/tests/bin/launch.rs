@@ -85,9 +85,9 @@ struct Boxed {
 
 impl Boxed {
     /// Reads back every layer.
-    fn show(&self) {
+    fn show(&self, title: &str) {
         let layers = temps_sandbox::verify(&self.decision, self.pid, &self.remarks, Some(&self.group));
-        eprintln!("{}", serde_json::json!({"layers": layers}));
+        eprintln!("{}", serde_json::json!({title: layers}));
     }
 }
 
@@ -172,13 +172,17 @@ fn run(means: &str, path: String, args: Vec<Arg>) -> Result<(), Box<dyn std::err
         if asked.swap(false, Ordering::SeqCst)
             && let Some(boxed) = &boxed
         {
-            boxed.show();
+            boxed.show("layers");
         }
         match control.report() {
             Ok(Some(report)) => {
                 eprintln!("{}", serde_json::to_string(&report)?);
+                let prepared = matches!(report, Report::Prepared { .. });
                 if let Some(boxed) = &mut boxed {
                     show(boxed, launcher, report)?;
+                }
+                if prepared {
+                    control.order(&Order::Execute)?;
                 }
             }
             Ok(None) => break,
@@ -194,16 +198,20 @@ fn run(means: &str, path: String, args: Vec<Arg>) -> Result<(), Box<dyn std::err
     Ok(())
 }
 
-/// Reads back a program that has just started, and limits its processor time as a host does once it is ready.
+/// Reads back a program that is about to be executed, and again once it was; its processor time is limited by then, as a host
+/// does it once a program is ready.
 fn show(boxed: &mut Boxed, launcher: u32, report: Report) -> Result<(), Box<dyn std::error::Error>> {
     match report {
         Report::Remarked { step, whole, words } => boxed.remarks.push(Remark { step, whole, words }),
-        Report::Started { pid, .. } => {
+        Report::Prepared { pid } => {
+            boxed.pid = temps_sandbox::program_pid(launcher, pid);
+            boxed.show("prepared");
+        }
+        Report::Started { .. } => {
             if let Some(percent) = boxed.decision.group.cpu {
                 boxed.group.apply_cpu_quota(percent)?;
             }
-            boxed.pid = temps_sandbox::program_pid(launcher, pid);
-            boxed.show();
+            boxed.show("layers");
         }
         _ => {}
     }

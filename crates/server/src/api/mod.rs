@@ -27,6 +27,7 @@
 //! | `GET /api/plugins/{name}/storage/entry?key=` | admin | nothing → [`storage::StorageEntry`] |
 //! | `DELETE /api/plugins/{name}/storage` | admin | nothing → [`storage::Cleared`] |
 //! | `GET /api/plugins/{name}/logs?lines=&follow=` | admin | nothing → page of [`plugins::LogLine`]; with `follow=true` server-sent events `log`, each one line |
+//! | `GET /api/plugins/{name}/traffic` | admin | nothing → server-sent events `step`, each a step of a transcript |
 //! | `GET /api/events?limit=&cursor=&after=&type=` | viewer | newest first, or oldest first after a `seq` → page of [`events::Event`] |
 //! | `POST /api/events` | admin | [`events::NewEvent`] → [`events::PublishedEvent`] |
 //! | `GET /api/events/{id}` | viewer | nothing → [`events::Event`] |

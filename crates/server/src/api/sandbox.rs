@@ -66,7 +66,7 @@ pub struct SandboxUse {
 pub struct SandboxLayer {
     /// Its name, as in `[sandbox.layers]`.
     pub layer: String,
-    /// What was wanted: `require`, `prefer` or `off`.
+    /// What was wanted: `require`, `strict`, `prefer` or `off`.
     pub policy: String,
     /// How it is: `in_force`, `partial`, `not_in_force`, `off` or `unknown`.
     pub state: String,

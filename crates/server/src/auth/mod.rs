@@ -5,6 +5,7 @@
 
 mod first_token;
 mod hosts;
+mod refusals;
 mod secret;
 
 use std::sync::Arc;
@@ -13,9 +14,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, header};
 use temps_host::Role;
 use temps_store::{PlatformStore, StoreError, TokenRecord};
+use tokio::sync::mpsc;
+
+use self::refusals::{Refusals, With};
 
 pub use first_token::{ADMIN_TOKEN_NAME, FirstTokenError, ensure_admin_token};
 pub use hosts::{HostPolicy, Misdirected};
+pub(crate) use refusals::Refused;
 pub use secret::{NoRandomness, fresh_secret, hash_of};
 
 /// Beginning of every API token, by which people and scanners recognise one.
@@ -81,13 +86,14 @@ pub enum TokenError {
 #[derive(Clone)]
 pub struct Access {
     store: Arc<dyn PlatformStore>,
+    refusals: Refusals,
 }
 
 impl Access {
-    /// Access by what the store knows.
-    #[must_use]
-    pub fn new(store: Arc<dyn PlatformStore>) -> Self {
-        Self { store }
+    /// Access by what the store knows, and the sign-ins that will be refused.
+    pub(crate) fn new(store: Arc<dyn PlatformStore>) -> (Self, mpsc::Receiver<Refused>) {
+        let (refusals, refused) = Refusals::new();
+        (Self { store, refusals }, refused)
     }
 
     /// Who sent a request with these headers; `None` for a caller that is not signed in.
@@ -108,6 +114,7 @@ impl Access {
         let now = Utc::now();
         let known = self.store.token_by_hash(hash_of(secret)).await?;
         let Some(token) = known.filter(|token| token.expires_at.is_none_or(|end| end > now)) else {
+            self.refusals.count(With::Token);
             return Ok(None);
         };
         if token.last_used_at.is_none_or(|used| now - used >= LAST_USED_PRECISION)
@@ -121,6 +128,9 @@ impl Access {
 
     async fn by_session(&self, secret: &str) -> Result<Option<Identity>, StoreError> {
         let id = self.store.session(hash_of(secret), Utc::now()).await?;
+        if id.is_none() {
+            self.refusals.count(With::Session);
+        }
         Ok(id.map(|id| Identity {
             id: format!("session:{id}"),
             name: "browser".to_owned(),
@@ -181,6 +191,9 @@ impl Access {
             .store
             .redeem_login_code(hash_of(code), hash_of(&session), now + SESSION_LIFETIME, now)
             .await?;
+        if opened.is_none() {
+            self.refusals.count(With::LoginLink);
+        }
         Ok(opened.map(|_| session))
     }
 

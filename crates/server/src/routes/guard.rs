@@ -44,6 +44,7 @@ pub(crate) fn needed(method: &Method, path: &str, metrics_public: bool) -> Neede
         _ if path.starts_with("/assets/") => return Needed::Nobody,
         _ if path.starts_with("/api/tokens/") => return Needed::Admin,
         _ if path.starts_with("/api/plugins/") && path.ends_with("/logs") => return Needed::Admin,
+        _ if path.starts_with("/api/plugins/") && path.ends_with("/traffic") => return Needed::Admin,
         // What a plugin keeps is its own; a viewer has no part in it.
         _ if path.starts_with("/api/plugins/") && path.contains("/storage") => return Needed::Admin,
         _ => {}
@@ -147,6 +148,7 @@ mod tests {
             "/api/audit/verify",
             "/api/login-links",
             "/api/plugins/a/logs",
+            "/api/plugins/a/traffic",
         ] {
             assert_eq!(needed(&Method::GET, path, false), Needed::Admin, "{path}");
         }

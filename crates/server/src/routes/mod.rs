@@ -22,6 +22,7 @@ mod sandbox;
 mod status;
 mod storage;
 mod streams;
+mod traffic;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -80,6 +81,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(storage::list, storage::clear))
         .routes(routes!(storage::get))
         .routes(routes!(logs::read))
+        .routes(routes!(traffic::watch))
         .routes(routes!(events::list, events::publish))
         .routes(routes!(events::follow))
         .routes(routes!(events::get))

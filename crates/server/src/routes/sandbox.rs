@@ -2,12 +2,16 @@
 
 use axum::Json;
 use axum::extract::State as Of;
-use temps_host::sandbox::{Access, Explanation, LayerReport, Limits, Mount, Policy, State, Step};
+use temps_host::sandbox::{Access, Explanation, LayerReport, Limits, Mount, State, Step};
 
 use super::answer::{Answer, Failure};
 use super::extract::Path;
 use crate::api::sandbox::{Sandbox, SandboxLayer, SandboxLimits, SandboxMount, SandboxStep, SandboxUse};
 use crate::app::App;
+
+/// What to do about a layer that this machine can do, and that is not in force.
+const CHANGED: &str =
+    "the machine could do it when the daemon started; see what changed it, and restart the plugin";
 
 /// What a plugin's sandbox is made of, read back from the running plugin now.
 #[utoipa::path(get, path = "/api/plugins/{name}/sandbox", tag = "plugins", operation_id = "explainPlugin",
@@ -49,15 +53,15 @@ fn of_limits(limits: Limits) -> SandboxLimits {
 
 fn layer(report: LayerReport) -> SandboxLayer {
     let LayerReport { layer, policy, state, mechanism, evidence } = report;
-    let lacks = matches!(state, State::Partial | State::NotInForce);
+    // What was decided in full and does not show any more was taken away.
+    let remedy = match (state, &mechanism) {
+        (State::NotInForce, Some(_)) => Some(CHANGED),
+        (State::NotInForce | State::Partial, _) => Some(layer.remedy()),
+        _ => None,
+    };
     SandboxLayer {
         layer: layer.as_str().to_owned(),
-        policy: match policy {
-            Policy::Require => "require",
-            Policy::Prefer => "prefer",
-            Policy::Off => "off",
-        }
-        .to_owned(),
+        policy: policy.as_str().to_owned(),
         state: match state {
             State::InForce => "in_force",
             State::Partial => "partial",
@@ -69,7 +73,7 @@ fn layer(report: LayerReport) -> SandboxLayer {
         mechanism,
         evidence,
         protects_from: layer.protects_from().to_owned(),
-        remedy: lacks.then(|| layer.remedy().to_owned()),
+        remedy: remedy.map(str::to_owned),
     }
 }
 

@@ -67,21 +67,50 @@ async fn what_operators_do_stands_in_the_audit_trail_without_secrets() {
     let rig = Rig::start().await;
     let secret = rig.token("ci", "viewer").await;
     rig.post("/api/projects", &json!({ "name": "Shop" })).await;
+    let trail = until_recorded(&rig, &["token.created", "project.created"]).await;
+    assert!(!trail.to_string().contains(&secret));
+    assert!(trail.to_string().contains("(admin)"), "{trail}");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn who_was_not_let_in_is_counted_in_the_audit_trail_without_what_was_tried() {
+    let rig = Rig::start().await;
+    let tried = "tmp_not-a-token-of-ours";
+    for path in ["/api/plugins", "/api/x/hello/", "/api/projects"] {
+        let answer = rig.anonymous(Method::GET, path).bearer_auth(tried).send().await.unwrap();
+        assert_eq!(answer.status(), 401, "{path}");
+    }
+    let stale = rig.anonymous(Method::GET, "/api/plugins").header("cookie", "temps_session=old");
+    assert_eq!(stale.send().await.unwrap().status(), 401);
+    let link = rig.anonymous(Method::GET, "/login?code=guessed").send().await.unwrap();
+    assert_eq!(link.status(), 401);
+    // Looking is no sign-in, and neither is a caller without anything.
+    rig.anonymous(Method::GET, "/api/plugins").send().await.unwrap();
+    let trail = until_recorded(&rig, &["session.refused"; 3]).await;
+    let refused =
+        trail["items"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "session.refused");
+    let mut with: Vec<_> = refused.map(|entry| entry["detail"]["with"].as_str().unwrap()).collect();
+    with.sort_unstable();
+    assert_eq!(with, ["login link", "session", "token"], "the first of each at once");
+    assert!(!trail.to_string().contains(tried) && !trail.to_string().contains("guessed"));
+    rig.stop().await;
+}
+
+/// The trail, once it has these kinds, each as often as it is named.
+async fn until_recorded(rig: &Rig, kinds: &[&str]) -> serde_json::Value {
     let waiting = async {
         loop {
             let trail = rig.get("/api/audit?limit=500").await;
-            let kinds: Vec<_> =
-                trail["items"].as_array().unwrap().iter().map(|entry| entry["kind"].clone()).collect();
-            if kinds.contains(&json!("token.created")) && kinds.contains(&json!("project.created")) {
-                assert!(!trail.to_string().contains(&secret));
-                assert!(trail.to_string().contains("(admin)"), "{trail}");
-                return;
+            let items = trail["items"].as_array().unwrap();
+            let count = |kind| items.iter().filter(|entry| entry["kind"] == kind).count();
+            if kinds.iter().all(|kind| count(*kind) >= kinds.iter().filter(|one| *one == kind).count()) {
+                return trail;
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(crate::rig::PATIENCE, waiting).await.expect("the trail has it");
-    rig.stop().await;
+    tokio::time::timeout(crate::rig::PATIENCE, waiting).await.expect("the trail has it")
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Awaitable, Callable, Optional
 
 from ._rules import Fields, WireError, parse_object
+from ._time import within
 from .config import Configuration, Settings
 from .events import Event
 from .log import logger
@@ -161,7 +162,7 @@ class Channel:
         :raises ChannelError: when the host refuses, does not answer in time, or there is no channel.
         """
         try:
-            return await asyncio.wait_for(self._ask(method, params), timeout)
+            return await within(timeout, self._ask(method, params))
         except asyncio.TimeoutError:
             if not self.is_open:
                 raise ChannelLost(f"{method} could not be asked: the host made no channel in {timeout:g} s") from None

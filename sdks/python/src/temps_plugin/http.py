@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Optional, Union
 from urllib.parse import parse_qs, unquote
 
+from ._time import within
 from .log import logger
 from .websocket import WebSocket, accept_key
 
@@ -238,7 +239,7 @@ class _Connection:
         """Serves one request; returns whether another may follow."""
         self.idle = True
         try:
-            head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), IDLE_TIMEOUT)
+            head = await within(IDLE_TIMEOUT, self._reader.readuntil(b"\r\n\r\n"))
         except asyncio.LimitOverrunError:
             await self._write(Response.problem(431, f"the head has more than {MAX_HEAD} bytes"), "GET", False)
             return False
@@ -282,11 +283,9 @@ class _Connection:
             fields.append(("Transfer-Encoding", "chunked"))
         if not keep:
             fields.append(("Connection", "close"))
-        self._writer.write(_head(answer.status, fields))
-        if whole is not None:
-            if not no_body:
-                self._writer.write(whole)
-        elif not no_body:
+        # Head and body in one piece, so that whoever reads wakes once.
+        self._writer.write(_head(answer.status, fields) + (b"" if no_body else whole or b""))
+        if whole is None and not no_body:
             await self._write_stream(answer.body, chunked)
         await self._writer.drain()
 
@@ -342,7 +341,7 @@ class _BodyReader:
         if isinstance(self._framing, int):
             left = self._framing
             while left:
-                piece = await asyncio.wait_for(self._reader.read(min(left, _CHUNK)), READ_TIMEOUT)
+                piece = await within(READ_TIMEOUT, self._reader.read(min(left, _CHUNK)))
                 if not piece:
                     raise asyncio.IncompleteReadError(b"", left)
                 left -= len(piece)
@@ -366,7 +365,7 @@ class _BodyReader:
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         while True:
-            line = await asyncio.wait_for(self._reader.readuntil(b"\r\n"), READ_TIMEOUT)
+            line = await within(READ_TIMEOUT, self._reader.readuntil(b"\r\n"))
             digits = line.split(b";")[0].strip()
             if not digits or len(digits) > 8 or not all(c in b"0123456789abcdefABCDEF" for c in digits):
                 raise HttpError(400, "a chunk without a length")
@@ -374,14 +373,14 @@ class _BodyReader:
             if not left:
                 break
             while left:
-                piece = await asyncio.wait_for(self._reader.read(min(left, _CHUNK)), READ_TIMEOUT)
+                piece = await within(READ_TIMEOUT, self._reader.read(min(left, _CHUNK)))
                 if not piece:
                     raise asyncio.IncompleteReadError(b"", left)
                 left -= len(piece)
                 yield piece
             if await self._reader.readexactly(2) != b"\r\n":
                 raise HttpError(400, "a chunk longer than it says")
-        while await asyncio.wait_for(self._reader.readuntil(b"\r\n"), READ_TIMEOUT) != b"\r\n":
+        while await within(READ_TIMEOUT, self._reader.readuntil(b"\r\n")) != b"\r\n":
             pass
 
 

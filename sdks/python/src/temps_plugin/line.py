@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Awaitable, Callable, Optional
 
+from ._time import within
 from .events import Event
 from .log import logger
 
@@ -76,7 +77,7 @@ class EventQueue:
 
     async def _one(self, event: Event) -> Optional[str]:
         try:
-            await asyncio.wait_for(self._handle(event), HANDLING_TIMEOUT)
+            await within(HANDLING_TIMEOUT, self._handle(event))
             return None
         except asyncio.TimeoutError:
             reason = f"the handler took longer than {HANDLING_TIMEOUT:.0f} s"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, Coroutine, Optional, Sequence, 
 
 from . import handshake
 from ._rules import WireError
+from ._time import within
 from .channel import Channel, ChannelError, ack_frame
 from .context import Context
 from .events import MAX_EVENT_BYTES, Event
@@ -198,7 +199,7 @@ class Server:
                 task.cancel()
             server.close()
             try:
-                await asyncio.wait_for(self._end(http, work), END_TIMEOUT)
+                await within(END_TIMEOUT, self._end(http, work))
             except asyncio.TimeoutError:
                 logger.warning("the ending took longer than %.0f s", END_TIMEOUT)
             work.cancel()
@@ -320,8 +321,10 @@ class Server:
         return Response.json({"ok": True})
 
     async def _until_started(self) -> None:
+        if self._started.is_set():
+            return
         try:
-            await asyncio.wait_for(self._started.wait(), START_WAIT)
+            await within(START_WAIT, self._started.wait())
         except asyncio.TimeoutError:
             raise HttpError(503, "the plugin is still starting", {"Retry-After": "5"}) from None
 
@@ -454,7 +457,7 @@ def _run_in_new_loop(work: Coroutine[Any, Any, None]) -> None:
 
 async def _in_time(work: Coroutine[Any, Any, None], seconds: float, words: str) -> None:
     try:
-        await asyncio.wait_for(work, seconds)
+        await within(seconds, work)
     except asyncio.TimeoutError:
         raise RuntimeError(f"{words} {seconds:.0f} s") from None
 

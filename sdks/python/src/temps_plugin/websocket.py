@@ -12,6 +12,8 @@ import os
 import struct
 from typing import Optional, Union
 
+from ._time import within
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 
@@ -167,7 +169,7 @@ class WebSocket:
         try:
             async with self._write_lock:
                 self._writer.write(head + payload)
-                await asyncio.wait_for(self._writer.drain(), WRITE_TIMEOUT)
+                await within(WRITE_TIMEOUT, self._writer.drain())
         except (OSError, asyncio.TimeoutError):
             self._writer.transport.abort()
             raise self._lost() from None

@@ -7,11 +7,11 @@ use std::time::Duration;
 use temps_host::config::GrantsDefault;
 use temps_host::plugin::PluginState;
 use temps_host::protocol::PluginManifest;
-use temps_host::tap::Tap;
+use temps_host::tap::{Tap, Told};
 use temps_server::Server;
 use temps_server::config::{Config, Places};
 
-use crate::author::build::{cannot, close_to_others, copy_tree};
+use crate::author::build::{DIRECTORY_PROGRAM, cannot, close_to_others, copy_tree};
 use crate::exit::{Exit, Failure};
 
 /// How long it may take altogether: a second of stillness, thirty for the manifest, and a busy machine.
@@ -91,8 +91,9 @@ async fn in_home(path: &Path, home: &Path) -> Result<Inspection, Failure> {
     let _ = daemon.await;
     let (reason, manifest) = ended?;
     let mut printed = Vec::new();
-    while let Ok(observed) = traffic.try_recv() {
-        if let Some(line) = observed.step["line"].as_str()
+    while let Some(told) = traffic.try_next() {
+        if let Told::Step(observed) = told
+            && let Some(line) = observed.step["line"].as_str()
             && printed.len() < LINES
         {
             printed.push(line.to_owned());
@@ -100,8 +101,24 @@ async fn in_home(path: &Path, home: &Path) -> Result<Inspection, Failure> {
     }
     Ok(match manifest {
         Some(manifest) => Inspection::Read { manifest, line: printed.into_iter().next().unwrap_or_default() },
-        None => Inspection::Refused { reason, printed },
+        None => Inspection::Refused { reason: in_authors_words(&reason, home, path), printed },
     })
+}
+
+/// A reason with the author's path in the place of the copy that was run.
+fn in_authors_words(reason: &str, home: &Path, path: &Path) -> String {
+    let artifacts = format!("{}/state/artifacts/", home.display());
+    let mut parts = reason.split(&artifacts);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let copy = part.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        // A file is kept under the name of a directory's program.
+        let program = format!("/{DIRECTORY_PROGRAM}");
+        let rest = if path.is_dir() { copy } else { copy.strip_prefix(&program).unwrap_or(copy) };
+        text.push_str(&path.display().to_string());
+        text.push_str(rest);
+    }
+    text
 }
 
 /// Copies the plugin whole into the plugins directory. What is wrong with its mode was said already.
@@ -109,4 +126,21 @@ fn place(path: &Path, to: &Path, draft: &Path) -> Result<(), Failure> {
     copy_tree(path, draft)?;
     close_to_others(draft)?;
     std::fs::rename(draft, to).map_err(|error| cannot(to, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_names_the_authors_file_and_not_the_copy_of_it() {
+        let said = "cannot execute /tmp/h/state/artifacts/0af3/plugin: File \"/tmp/h/state/artifacts/0af3/plugin\", line 2";
+        let (home, path) = (Path::new("/tmp/h"), Path::new("/no/such/it"));
+        let told = in_authors_words(said, home, path);
+        assert_eq!(told, "cannot execute /no/such/it: File \"/no/such/it\", line 2");
+        assert_eq!(in_authors_words("exited", home, path), "exited");
+        let directory = tempfile::tempdir().unwrap();
+        let told = in_authors_words("/tmp/h/state/artifacts/0af3/lib/a.py", home, directory.path());
+        assert_eq!(told, format!("{}/lib/a.py", directory.path().display()));
+    }
 }

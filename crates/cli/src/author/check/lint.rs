@@ -47,7 +47,7 @@ fn note(code: &'static str, message: impl Into<String>, advice: impl Into<String
 }
 
 /// Why a host does not take a plugin up.
-pub(super) fn refused(reason: &str, printed: &[String]) -> Finding {
+pub(super) fn refused(reason: &str, printed: &[String], path: &Path) -> Finding {
     let first = printed.first().map(String::as_str).unwrap_or_default();
     if !first.is_empty() && serde_json::from_str::<Value>(first).is_err() {
         return Finding {
@@ -58,8 +58,30 @@ pub(super) fn refused(reason: &str, printed: &[String]) -> Finding {
                 .into(),
         };
     }
-    let advice = "this is what a host says; it takes the file up again as soon as it changes";
-    Finding { level: Level::Error, code: "refused", message: reason.to_owned(), advice: advice.into() }
+    let advice = advice(reason, path);
+    Finding { level: Level::Error, code: "refused", message: reason.to_owned(), advice }
+}
+
+/// What to do about a host's refusal; it says by itself what is wrong.
+fn advice(reason: &str, path: &Path) -> String {
+    let path = path.display();
+    if reason.contains("could not be started") {
+        return "a plugin is a program for this machine, or a script whose first line names its interpreter, for example \
+                #!/usr/bin/env python3"
+            .to_owned();
+    }
+    if reason.contains("manifest line cannot be read") || reason.contains("manifest is not valid") {
+        return "the fields of a manifest and their types stand in spec/PROTOCOL.md, and for editors in \
+                spec/v1/schema/PluginManifest.json"
+            .to_owned();
+    }
+    if reason.contains("before its manifest was read") {
+        return format!(
+            "the manifest is the first thing that a plugin does; start it by hand and look at what it says: {path} \
+             --socket-path /tmp/try.sock --auth-secret try --data-dir /tmp"
+        );
+    }
+    "this is what a host says; it takes the file up again as soon as it changes".to_owned()
 }
 
 /// What there is to say about a manifest that keeps the rules.

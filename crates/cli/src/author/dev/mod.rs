@@ -1,10 +1,12 @@
 //! `temps plugin dev`: a plugin on a platform of its own, again after each edit, with everything in sight.
 //!
 //! The platform is the daemon itself, in a home that is gone afterwards: the plugin is inspected, granted, confined,
-//! started and fed as in production. `world` is what the platform has, `watch` says when a file changed, `scene` turns
-//! what happens into lines, `wishes` compares what the plugin asks for with what it does, `record` keeps the traffic.
+//! started and fed as in production. `world` is what the platform has, `watch` says when a file changed, `stage` is all that
+//! runs, `plugin` does what an operator would, `keys` is what can be typed, `scene` turns what happens into lines, `wishes`
+//! compares what the plugin asks for with what it does.
 
-mod record;
+mod keys;
+mod plugin;
 mod scene;
 mod stage;
 mod watch;
@@ -16,16 +18,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use temps_host::tap::Told;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::record::Recorder;
 use self::scene::Line;
 use self::stage::{Happening, Stage};
 use self::watch::Change;
 use super::project::Project;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::recording::Recorder;
 
 /// How long work that cannot be interrupted may hold up the end.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -45,7 +48,7 @@ pub(crate) struct Arguments {
     /// Keep the traffic between host and plugin in this file, one step a line, secrets masked
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Let a debugger pause the plugin: no deadlines, no health checks, nothing that would kill it
+    /// Let a debugger hold the plugin: no deadlines of its start, no health checks, nothing that would end it
     #[arg(long)]
     debug_wait: bool,
     /// Show health checks and pings, too
@@ -56,7 +59,7 @@ pub(crate) struct Arguments {
 /// Runs until Ctrl-C.
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<(), Failure> {
     let project = Project::find(&arguments.dir)?;
-    let recorder = arguments.record.as_deref().map(Recorder::create).transpose()?;
+    let recorder = arguments.record.as_deref().map(|path| Recorder::create(path, u64::MAX)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -76,7 +79,7 @@ async fn develop(
     let listen = |kind| signal(kind).map_err(|error| Failure::other("signals", error.to_string()));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     world::ensure(&project.directory, output)?;
-    let mut changes = watch::Changes::of(&project.directory)?;
+    let mut changes = watch::Changes::of(&project.directory, arguments.record.as_deref())?;
     let mut stage = Stage::open(arguments, project, output).await?;
     let mut keys = keyboard();
     let result = loop {
@@ -84,11 +87,7 @@ async fn develop(
             _ = interrupt.recv() => break Ok(()),
             _ = terminate.recv() => break Ok(()),
             happening = stage.next() => match happening {
-                Ok(Happening::Observed(observed)) => match &mut recorder {
-                    Some(recorder) if !observed.inspection => recorder.keep(&observed),
-                    _ => Ok(()),
-                }
-                .and_then(|()| stage.show(&observed)),
+                Ok(Happening::Told(told)) => record(&mut recorder, &told).and_then(|()| stage.show(&told)),
                 Ok(Happening::Shown(line)) => output.entry(&line, Line::text),
                 Ok(Happening::Audited) => stage.look().await,
                 Ok(Happening::Built(done)) => stage.put(done),
@@ -99,15 +98,31 @@ async fn develop(
                 // The world may have changed with it.
                 Change::Code => stage.apply_world().await.and_then(|()| stage.build()),
             },
-            Some(key) = keys.recv() => stage.press(&key).await,
+            Some(key) = keys.recv() => match key.trim() {
+                "q" => break Ok(()),
+                key => stage.press(key).await,
+            },
         };
         if let Err(failure) = step {
             break Err(failure);
         }
     };
-    stage.close().await;
+    // How the plugin ended belongs to the recording.
+    for told in stage.close().await {
+        record(&mut recorder, &told)?;
+    }
     // Nobody reads any more is as good an end as Ctrl-C.
     result
+}
+
+fn record(recorder: &mut Option<Recorder>, told: &Told) -> Result<(), Failure> {
+    match (recorder, told) {
+        (Some(recorder), Told::Step(observed)) if !observed.inspection => {
+            recorder.keep(&observed.step).map(drop)
+        }
+        (Some(recorder), Told::Lost(steps)) => recorder.lose(*steps).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Lines of the terminal, or of whatever stands at stdin; its end ends nothing.

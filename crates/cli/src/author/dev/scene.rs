@@ -8,12 +8,15 @@ use temps_server::api::plugins::{GrantRef, LogLine};
 use super::wishes::Verdict;
 use crate::output::{plain, plain_lines};
 
+/// Longest text of a plugin that is shown whole, in characters: a few lines of a terminal.
+const LONGEST: usize = 600;
+
 /// One thing that happened.
 #[derive(Debug, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(super) enum Line {
-    /// The platform is there.
-    Started { url: String, home: String, world: String, routes: String },
+    /// The platform is there; `sign_in` signs one browser in.
+    Started { url: String, sign_in: String, home: String, world: String, routes: String },
     /// A build begins.
     Building,
     /// A build is done; the host takes it up.
@@ -31,6 +34,8 @@ pub(super) enum Line {
     /// What the plugin asks for against what it does.
     Wishes {
         plugin: String,
+        /// What an operator would have to grant.
+        needed: Vec<GrantRef>,
         #[serde(flatten)]
         verdict: Verdict,
     },
@@ -52,9 +57,11 @@ impl Line {
     /// The line for people.
     pub(super) fn text(&self) -> String {
         let text = match self {
-            Line::Started { url, home, world, routes } => {
+            Line::Started { url, sign_in, home, world, routes } => {
                 return plain_lines(&format!(
-                    "platform  {url}, from {world}\nplatform  routes below {routes}\nplatform  commands: temps --home {home} event publish TYPE"
+                    "platform  {url}, from {world}\nplatform  routes below {routes}\n\
+                     platform  pages: {sign_in} signs a browser in, once\n\
+                     platform  commands: temps --home {home} event publish TYPE, or login-link for another browser"
                 ));
             }
             Line::Building => "build     begins".to_owned(),
@@ -75,25 +82,20 @@ impl Line {
                 format!("ready     {plugin} {version} after {milliseconds} ms{page}")
             }
             Line::Granted { plugin, grants } => {
-                let grants: Vec<_> =
-                    grants.iter().map(|grant| format!("{}={}", grant.kind, grant.value)).collect();
-                format!(
-                    "grants    given here; an operator would: temps plugin grant {plugin} {}",
-                    grants.join(" ")
-                )
+                format!("grants    given here; an operator would: {}", command(plugin, grants))
             }
             Line::Denied { method, .. } => {
                 format!(
                     "grants    {method} was denied: add it to the manifest's permissions, if it is needed"
                 )
             }
-            Line::Wishes { verdict, .. } => return wishes(verdict),
+            Line::Wishes { plugin, needed, verdict } => return wishes(plugin, needed, verdict),
             Line::Log(line) => {
                 let fields = match &line.fields {
                     Value::Object(map) if !map.is_empty() => format!("  {}", line.fields),
                     _ => String::new(),
                 };
-                format!("log       {:5} {}{fields}", line.level, line.message)
+                format!("log       {:5} {}", line.level, shortened(&format!("{}{fields}", line.message)))
             }
             Line::Traffic { step, .. } => traffic(step),
             Line::Published { event_type, id } => format!("event     {event_type} published, {id}"),
@@ -102,7 +104,7 @@ impl Line {
                 let numbered: Vec<_> =
                     events.iter().zip(1..).map(|(event, key)| format!("{key} {event}")).collect();
                 format!(
-                    "keys      {}; TYPE [JSON] sends any other, g shows grants, r rebuilds (each with Enter)",
+                    "keys      {}; TYPE [JSON] sends any other, g shows grants, r rebuilds, h shows this, q ends (each with Enter)",
                     numbered.join(", ")
                 )
             }
@@ -111,24 +113,46 @@ impl Line {
     }
 }
 
-fn wishes(verdict: &Verdict) -> String {
-    let list = |words: &[String]| if words.is_empty() { "none".to_owned() } else { words.join(", ") };
-    plain_lines(&format!(
-        "grants    denied: {}\ngrants    declared, not called so far: {}\ngrants    declared, no event so far: {}",
-        list(&verdict.denied),
-        list(&verdict.unused_methods),
-        list(&verdict.unused_events)
-    ))
+/// What an operator types to give these.
+fn command(plugin: &str, grants: &[GrantRef]) -> String {
+    let grants: Vec<_> = grants.iter().map(|grant| format!("{}={}", grant.kind, grant.value)).collect();
+    format!("temps plugin grant {plugin} {}", grants.join(" "))
+}
+
+fn wishes(plugin: &str, needed: &[GrantRef], verdict: &Verdict) -> String {
+    let list = |groups: &[(&str, &[String])]| {
+        let filled = groups.iter().filter(|(_, words)| !words.is_empty());
+        let told: Vec<_> = filled.map(|(what, words)| format!("{what} {}", words.join(", "))).collect();
+        if told.is_empty() { "nothing".to_owned() } else { told.join("; ") }
+    };
+    let needed = if needed.is_empty() { "nothing".to_owned() } else { command(plugin, needed) };
+    let mut text = format!(
+        "grants    an operator has to give: {needed}\n\
+         grants    used so far: {}\n\
+         grants    denied so far: {}\n\
+         grants    declared and not used so far: {}",
+        list(&[("methods", &verdict.called), ("hosts", &verdict.reached_hosts)]),
+        list(&[("methods", &verdict.denied), ("hosts", &verdict.refused_hosts)]),
+        list(&[
+            ("methods", &verdict.unused_methods),
+            ("events", &verdict.unused_events),
+            ("hosts", &verdict.unused_hosts)
+        ]),
+    );
+    for field in &verdict.undeclared {
+        text.push_str(&format!("\ngrants    the manifest has no {field}, which asks for everything of it"));
+    }
+    plain_lines(&text)
 }
 
 fn traffic(step: &Value) -> String {
     let word = |key: &str| step[key].as_str().unwrap_or_default();
     let arrow = if word("from") == "host" { "->" } else { "<-" };
     match word("kind") {
-        "frame" => format!("channel   {arrow} {}", word("text")),
+        "frame" => format!("channel   {arrow} {}", shortened(word("text"))),
         "http_request" => format!("http      {arrow} {} {}", word("method"), word("path")),
         "http_response" => format!("http      {arrow} {}", step["status"]),
-        "stdout" => format!("stdout    {arrow} {}", word("line")),
+        "stdout" => format!("stdout    {arrow} {}", shortened(word("line"))),
         "spawn" => format!("process   {arrow} started"),
         "exit" => format!("process   {arrow} ended: {}", step.get("signal").unwrap_or(&step["code"])),
         "signal" => format!("process   {arrow} {}", word("signal")),
@@ -136,7 +160,47 @@ fn traffic(step: &Value) -> String {
     }
 }
 
+/// The beginning of a text that would fill the screen; `--json` and a recording have all of it.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
+    }
+}
+
 /// Whether a step is worth a line: health checks and pings come again and again, and say nothing new.
 pub(super) fn is_news(observed: &Observed) -> bool {
     !observed.inspection && !matches!(observed.step["kind"].as_str(), Some("ping" | "pong"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_shown_by_its_beginning() {
+        assert_eq!(shortened("ä"), "ä");
+        let shown = shortened(&"ä".repeat(LONGEST + 1));
+        assert!(shown.starts_with(&"ä".repeat(LONGEST)) && shown.ends_with("… (1202 bytes)"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_denied_and_what_is_not_used_stands_beside_what_an_operator_gives() {
+        let verdict = Verdict {
+            called: vec!["get_project".into()],
+            unused_events: vec!["a.b".into()],
+            unused_hosts: vec!["x.example.com".into()],
+            undeclared: vec!["permissions"],
+            ..Verdict::default()
+        };
+        let needed = [GrantRef { kind: "public_path".into(), value: "/hook".into() }];
+        assert_eq!(
+            wishes("it", &needed, &verdict),
+            "grants    an operator has to give: temps plugin grant it public_path=/hook\n\
+             grants    used so far: methods get_project\n\
+             grants    denied so far: nothing\n\
+             grants    declared and not used so far: events a.b; hosts x.example.com\n\
+             grants    the manifest has no permissions, which asks for everything of it"
+        );
+    }
 }

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use reqwest::Url;
+use serde_json::{Map, Value};
 use temps_host::PluginHost;
 use temps_host::events::EventTail;
 use temps_host::plugin::{PluginSnapshot, PluginState};
-use temps_host::tap::{Observed, Tap};
+use temps_host::protocol::PluginManifest;
+use temps_host::tap::{Observed, Tap, Told, Watcher};
 use temps_server::Server;
-use temps_server::api::deployments::{Deployment, DeploymentReport, DeploymentState};
-use temps_server::api::events::{NewEvent, PublishedEvent};
-use temps_server::api::plugins::{DebugSwitch, GrantRequest, Grants, LogLine, LogQuery, Plugin};
-use temps_server::api::projects::Project as PlatformProject;
+use temps_server::api::plugins::{GrantRef, LogLine};
 use temps_server::config::{Config, Places};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::Arguments;
@@ -31,29 +30,13 @@ use crate::output::Output;
 /// Lines of the plugin's log that wait to be shown; who logs more waits, and the daemon keeps the log anyway.
 const LOG_QUEUE: usize = 256;
 
-/// Most events in the menu: one for each digit.
-const MENU: usize = 9;
-
-/// Events of the platform that are offered when the manifest names none of them exactly.
-const COMMON: &[&str] = &[
-    "deployment.succeeded",
-    "deployment.failed",
-    "deployment.created",
-    "deployment.ready",
-    "deployment.cancelled",
-    "project.created",
-    "project.deleted",
-    "environment.created",
-    "environment.deleted",
-];
-
 /// A build that is done, or failed.
 pub(super) type Done = (Result<Built, Failure>, Instant);
 
 /// Something that happened, to be shown or to be answered.
 pub(super) enum Happening {
-    /// A step between host and plugin.
-    Observed(Arc<Observed>),
+    /// A step between host and plugin, or steps that were lost.
+    Told(Told),
     /// Nothing but a line.
     Shown(Line),
     /// Something was recorded, so that the plugin's state may be another one.
@@ -67,12 +50,16 @@ pub(super) struct Stage {
     project: Project,
     output: Output,
     all: bool,
-    debug: bool,
+    pub(super) debug: bool,
     home: tempfile::TempDir,
-    world: World,
-    client: Client,
-    host: PluginHost,
-    traffic: broadcast::Receiver<Arc<Observed>>,
+    pub(super) world: World,
+    /// The settings that the plugin was given.
+    given: Map<String, Value>,
+    /// What was said last about settings that do not fit.
+    misfit: Option<String>,
+    pub(super) client: Client,
+    pub(super) host: PluginHost,
+    traffic: Watcher,
     events: EventTail,
     audit: watch::Receiver<()>,
     stop: oneshot::Sender<()>,
@@ -80,23 +67,25 @@ pub(super) struct Stage {
     build: Option<JoinHandle<Done>>,
     /// Whether something changed while a build was under way.
     build_again: bool,
-    log: (mpsc::Sender<LogLine>, mpsc::Receiver<LogLine>),
-    seen: Seen,
-    wishes: Wishes,
+    pub(super) log: (mpsc::Sender<LogLine>, mpsc::Receiver<LogLine>),
+    pub(super) seen: Seen,
+    pub(super) wishes: Wishes,
+    /// What an operator would have had to give.
+    pub(super) granted: Vec<GrantRef>,
     /// When the change came that the next start answers.
-    changed_at: Instant,
-    /// The answer to a health check that was not shown comes next.
-    hide_response: bool,
+    pub(super) changed_at: Instant,
+    /// Requests that were not shown, so that their answers are not, either.
+    hidden: Vec<Value>,
     replaced: u64,
 }
 
 /// What was shown of the plugin last.
 #[derive(Default)]
-struct Seen {
-    plugin: Option<Arc<PluginSnapshot>>,
-    state: Option<(PluginState, Option<String>, u64)>,
-    named: bool,
-    running: u64,
+pub(super) struct Seen {
+    pub(super) plugin: Option<Arc<PluginSnapshot>>,
+    pub(super) state: Option<(PluginState, Option<String>, u64)>,
+    pub(super) named: bool,
+    pub(super) running: u64,
 }
 
 impl Stage {
@@ -118,6 +107,7 @@ impl Stage {
             .await
             .map_err(|error| Failure::other("not_started", format!("the platform cannot start: {error}")))?;
         let (url, address) = (server.started().url.clone(), server.started().address);
+        let sign_in = server.started().login_link.url.clone();
         let settings = server.started().places.config_file.clone();
         std::fs::write(&settings, format!("listen = \"{address}\"\n"))
             .map_err(|error| cannot(&settings, &error))?;
@@ -138,6 +128,8 @@ impl Stage {
             debug: arguments.debug_wait,
             home,
             world,
+            given: Map::new(),
+            misfit: None,
             client,
             host,
             traffic,
@@ -148,30 +140,31 @@ impl Stage {
             log: mpsc::channel(LOG_QUEUE),
             seen: Seen::default(),
             wishes: Wishes::default(),
+            granted: Vec::new(),
             changed_at: Instant::now(),
-            hide_response: false,
+            hidden: Vec::new(),
             replaced: 0,
         };
-        match stage.begin(url).await {
+        match stage.begin(url, sign_in).await {
             Ok(()) => Ok(stage),
             Err(failure) => {
-                stage.close().await;
+                drop(stage.close().await);
                 Err(failure)
             }
         }
     }
 
-    async fn begin(&mut self, url: String) -> Result<(), Failure> {
-        self.world.apply(&self.client).await?;
+    async fn begin(&mut self, url: String, sign_in: String) -> Result<(), Failure> {
+        self.world.apply(&World::default(), &self.client).await?;
         let routes = format!("{url}/api/x/{}/", self.project.name);
         let home = self.home.path().display().to_string();
-        self.tell(&Line::Started { url, home, world: world::FILE.to_owned(), routes })?;
+        self.tell(&Line::Started { url, sign_in, home, world: world::FILE.to_owned(), routes })?;
         self.build()
     }
 
-    /// Stops everything, and waits until it is gone.
-    pub(super) async fn close(self) {
-        let Self { stop, daemon, build, home, .. } = self;
+    /// Stops everything, and waits until it is gone. Returns what was not looked at of the traffic.
+    pub(super) async fn close(self) -> Vec<Told> {
+        let Self { stop, daemon, build, home, mut traffic, .. } = self;
         // The receiver is gone only when the daemon is.
         let _ = stop.send(());
         let _ = daemon.await;
@@ -179,13 +172,14 @@ impl Stage {
             build.abort();
         }
         drop(home);
+        std::iter::from_fn(|| traffic.try_next()).collect()
     }
 
-    fn tell(&self, line: &Line) -> Result<(), Failure> {
+    pub(super) fn tell(&self, line: &Line) -> Result<(), Failure> {
         self.output.entry(line, Line::text)
     }
 
-    fn problem(&self, failure: Failure) -> Result<(), Failure> {
+    pub(super) fn problem(&self, failure: Failure) -> Result<(), Failure> {
         self.tell(&Line::Problem { message: failure.message, hint: failure.hint })
     }
 
@@ -193,11 +187,7 @@ impl Stage {
     pub(super) async fn next(&mut self) -> Result<Happening, Failure> {
         let Self { traffic, events, audit, build, log: (_, log), .. } = self;
         tokio::select! {
-            observed = traffic.recv() => match observed {
-                Ok(observed) => Ok(Happening::Observed(observed)),
-                Err(broadcast::error::RecvError::Lagged(steps)) => Ok(Happening::Shown(Line::Missed { steps })),
-                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-            },
+            told = traffic.next() => Ok(Happening::Told(told)),
             entry = events.next() => {
                 let entry = entry
                     .map_err(|error| Failure::other("journal", format!("the journal cannot be read: {error}")))?;
@@ -247,28 +237,54 @@ impl Stage {
         if self.build_again { self.build() } else { Ok(()) }
     }
 
-    fn plugin_path(&self) -> PathBuf {
+    pub(super) fn plugin_path(&self) -> PathBuf {
         self.home.path().join("plugins").join(&self.project.name)
     }
 
     /// Takes over what the file of the platform says now.
     pub(super) async fn apply_world(&mut self) -> Result<(), Failure> {
-        match World::read(&self.project.directory) {
-            Ok(world) => self.world = world,
+        let world = match World::read(&self.project.directory) {
+            Ok(world) => world,
             Err(failure) => return self.problem(failure),
-        }
-        if let Err(failure) = self.world.apply(&self.client).await {
-            self.problem(failure)?;
+        };
+        match world.apply(&self.world, &self.client).await {
+            Ok(()) => self.world = world,
+            Err(failure) => {
+                let message = format!("{}: {}; everything stays as it was", world::FILE, failure.message);
+                self.problem(Failure { message, ..failure })?;
+                // Whatever was done of it already.
+                if let Err(failure) = self.world.apply(&world, &self.client).await {
+                    self.problem(failure)?;
+                }
+            }
         }
         self.configure().await
     }
 
-    async fn configure(&mut self) -> Result<(), Failure> {
+    /// Gives the plugin the settings of the file, unless it has them. A version of the plugin that comes later may take what
+    /// this one does not, so it is tried again with each.
+    pub(super) async fn configure(&mut self) -> Result<(), Failure> {
         let Some(name) = self.name() else { return Ok(()) };
-        match self.world.configure(&name, &self.client).await {
-            Ok(()) => Ok(()),
-            Err(failure) => self.problem(failure),
+        if *self.world.config() == self.given {
+            return Ok(());
         }
+        match self.world.configure(&name, &self.given, &self.client).await {
+            Ok(given) => {
+                self.given = given;
+                self.misfit = None;
+                Ok(())
+            }
+            Err(failure) if self.misfit.as_ref() == Some(&failure.message) => Ok(()),
+            Err(failure) => {
+                self.misfit = Some(failure.message.clone());
+                let message = format!("[config] in {}: {}", world::FILE, failure.message);
+                self.problem(Failure { message, ..failure })
+            }
+        }
+    }
+
+    pub(super) fn manifest(&self) -> Option<Arc<PluginManifest>> {
+        self.seen.plugin.as_ref()?.manifest.clone()
     }
 
     fn name(&self) -> Option<String> {
@@ -276,7 +292,11 @@ impl Stage {
     }
 
     /// Shows one step.
-    pub(super) fn show(&mut self, observed: &Observed) -> Result<(), Failure> {
+    pub(super) fn show(&mut self, told: &Told) -> Result<(), Failure> {
+        let observed = match told {
+            Told::Step(observed) => observed,
+            Told::Lost(steps) => return self.tell(&Line::Missed { steps: *steps }),
+        };
         let plugin = observed.plugin.clone();
         if let Some(method) = self.wishes.take(&observed.step) {
             self.tell(&Line::Denied { plugin: plugin.clone(), method })?;
@@ -289,200 +309,27 @@ impl Stage {
 
     /// What the host asks by itself (for health, for a page), or the answer to it.
     fn is_routine(&mut self, observed: &Observed) -> bool {
-        let manifest = self.seen.plugin.as_ref().and_then(|plugin| plugin.manifest.clone());
+        let manifest = self.manifest();
         let health = manifest.map_or_else(|| "/health".to_owned(), |manifest| manifest.health_path.clone());
         match observed.step["kind"].as_str() {
             Some("http_request")
                 if observed.step["path"] == health.as_str() || observed.step["path"] == "/ui/" =>
             {
-                self.hide_response = true;
+                self.hidden.push(observed.step["id"].clone());
                 true
             }
-            Some("http_response") => std::mem::take(&mut self.hide_response),
+            Some("http_response") => {
+                let before = self.hidden.len();
+                self.hidden.retain(|id| *id != observed.step["id"]);
+                self.hidden.len() < before
+            }
+            // Who ended answers no more.
+            Some("exit") => {
+                self.hidden.clear();
+                false
+            }
             _ => false,
         }
-    }
-
-    /// Looks how the plugin is, and does what an operator would.
-    pub(super) async fn look(&mut self) -> Result<(), Failure> {
-        let path = self.plugin_path();
-        let Some(plugin) = self.host.plugins().into_iter().find(|plugin| plugin.file == path) else {
-            return Ok(());
-        };
-        self.seen.plugin = Some(plugin.clone());
-        if !self.seen.named && plugin.plugin_name.is_some() {
-            self.seen.named = true;
-            self.welcome(&plugin).await?;
-        }
-        let state = (plugin.state, plugin.reason.clone(), plugin.starts);
-        if self.seen.state.as_ref() != Some(&state) {
-            self.seen.state = Some(state);
-            let line = Line::State {
-                plugin: plugin.name.clone(),
-                state: plugin.state.as_str(),
-                reason: plugin.reason.clone(),
-                pid: plugin.pid,
-            };
-            self.tell(&line)?;
-        }
-        match plugin.state {
-            PluginState::Held => self.grant(&plugin).await,
-            PluginState::Running if self.seen.running != plugin.starts => {
-                self.seen.running = plugin.starts;
-                self.ready(&plugin)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// What is done once, when the plugin has a name.
-    async fn welcome(&mut self, plugin: &PluginSnapshot) -> Result<(), Failure> {
-        let name = plugin.name.clone();
-        if self.debug {
-            let debugged = self
-                .client
-                .post::<Plugin>(&["api", "plugins", &name, "debug"], &DebugSwitch { on: true })
-                .await;
-            if let Err(failure) = debugged {
-                self.problem(failure)?;
-            }
-        }
-        self.configure().await?;
-        let (client, tell) = (self.client.clone(), self.log.0.clone());
-        tokio::spawn(async move {
-            let query = LogQuery { lines: Some(100), follow: Some(true) };
-            let Ok(mut stream) = client.stream(&["api", "plugins", &name, "logs"], &query).await else {
-                return;
-            };
-            // It ends with the daemon.
-            while let Ok(Some(line)) = stream.next::<LogLine>().await {
-                if tell.send(line).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(())
-    }
-
-    /// Gives what the plugin waits for, and says what an operator would have to give.
-    async fn grant(&mut self, plugin: &PluginSnapshot) -> Result<(), Failure> {
-        let path = ["api", "plugins", &plugin.name, "grants"];
-        let missing = match self.client.get::<Grants>(&path).await {
-            Ok(grants) => grants.missing,
-            Err(failure) => return self.problem(failure),
-        };
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let request = GrantRequest { grants: missing.clone() };
-        match self.client.post::<Grants>(&path, &request).await {
-            Ok(_) => self.tell(&Line::Granted { plugin: plugin.name.clone(), grants: missing }),
-            Err(failure) => self.problem(failure),
-        }
-    }
-
-    fn ready(&mut self, plugin: &PluginSnapshot) -> Result<(), Failure> {
-        let url = self.client.base();
-        let page = plugin.has_ui.then(|| format!("{url}plugins/{}", plugin.name));
-        let version = plugin.manifest.as_ref().map(|manifest| manifest.version.clone());
-        let milliseconds = self.changed_at.elapsed().as_millis();
-        self.tell(&Line::Ready { plugin: plugin.name.clone(), version, page, milliseconds })?;
-        self.tell(&Line::Menu { events: self.menu() })
-    }
-
-    /// The events that a digit sends: those that the manifest names, then those that it takes.
-    fn menu(&self) -> Vec<String> {
-        let Some(manifest) = self.seen.plugin.as_ref().and_then(|plugin| plugin.manifest.clone()) else {
-            return Vec::new();
-        };
-        let exact = manifest.events.iter().filter(|pattern| !pattern.contains('*')).cloned();
-        let taken = COMMON.iter().filter(|event| manifest.wants(event)).map(|event| (*event).to_owned());
-        let mut menu: Vec<String> = Vec::new();
-        for event in exact.chain(taken) {
-            if menu.len() < MENU && !menu.contains(&event) {
-                menu.push(event);
-            }
-        }
-        menu
-    }
-
-    /// Does what was typed.
-    pub(super) async fn press(&mut self, typed: &str) -> Result<(), Failure> {
-        let typed = typed.trim();
-        match typed {
-            "" => Ok(()),
-            "r" => self.build(),
-            "g" => {
-                let Some(plugin) = self.seen.plugin.clone() else { return Ok(()) };
-                let Some(manifest) = &plugin.manifest else { return Ok(()) };
-                let verdict = self.wishes.verdict(manifest);
-                self.tell(&Line::Wishes { plugin: plugin.name.clone(), verdict })
-            }
-            digit if digit.len() == 1 && digit.as_bytes()[0].is_ascii_digit() => {
-                let number = usize::from(digit.as_bytes()[0] - b'0');
-                let event = number.checked_sub(1).and_then(|index| self.menu().get(index).cloned());
-                match event {
-                    Some(event) => self.send(&event, None).await,
-                    None => self.tell(&Line::Menu { events: self.menu() }),
-                }
-            }
-            _ => {
-                let (event, data) = typed.split_once(char::is_whitespace).unwrap_or((typed, ""));
-                self.send(event, Some(data).filter(|data| !data.trim().is_empty())).await
-            }
-        }
-    }
-
-    /// Lets an event happen: a deployment is really reported, anything else is published.
-    async fn send(&self, event: &str, data: Option<&str>) -> Result<(), Failure> {
-        let sent = match (deployment_state(event), data) {
-            (Some(state), None) => self.deploy(state).await,
-            _ => self.publish(event, data).await,
-        };
-        sent.or_else(|failure| self.problem(failure))
-    }
-
-    async fn deploy(&self, state: DeploymentState) -> Result<(), Failure> {
-        let report = DeploymentReport {
-            project: self.world.first_project().unwrap_or("my-app").to_owned(),
-            state: Some(state),
-            branch: Some("main".into()),
-            commit_sha: Some("a1b2c3d".into()),
-            url: Some("https://my-app.example.com".into()),
-            error_message: (state == DeploymentState::Failed).then(|| "it was made to fail".into()),
-            ..DeploymentReport::default()
-        };
-        self.client.post::<Deployment>(&["api", "deployments"], &report).await.map(drop)
-    }
-
-    async fn publish(&self, event: &str, data: Option<&str>) -> Result<(), Failure> {
-        let data = data.map(serde_json::from_str).transpose();
-        let data =
-            data.map_err(|error| Failure::usage(format!("what follows the type is not JSON: {error}")))?;
-        let project_id = match self.world.first_project() {
-            Some(slug) => {
-                self.client.get::<PlatformProject>(&["api", "projects", slug]).await.ok().map(|one| one.id)
-            }
-            None => None,
-        };
-        let new = NewEvent { id: None, event_type: event.to_owned(), timestamp: None, project_id, data };
-        self.client.post::<PublishedEvent>(&["api", "events"], &new).await.map(drop)
-    }
-}
-
-/// The state whose report leads to this event.
-fn deployment_state(event: &str) -> Option<DeploymentState> {
-    match event.strip_prefix("deployment.")? {
-        "created" => Some(DeploymentState::Pending),
-        word => DeploymentState::parse(word).filter(|state| {
-            matches!(
-                state,
-                DeploymentState::Ready
-                    | DeploymentState::Succeeded
-                    | DeploymentState::Failed
-                    | DeploymentState::Cancelled
-            )
-        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which files of a project changed, told once for everything that an editor or a tool does at a time.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,9 +38,11 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Watches a directory and everything below it.
-    pub(super) fn of(root: &Path) -> Result<Self, Failure> {
+    /// Watches a directory and everything below it, but for the file of a recording and what this program's output goes to:
+    /// each line there would lead to another one.
+    pub(super) fn of(root: &Path, recording: Option<&Path>) -> Result<Self, Failure> {
         let (tell, told) = mpsc::channel(WAITING);
+        let own = own_files(recording);
         let failed = |error: notify::Error| {
             Failure::other("not_watched", format!("{} cannot be watched: {error}", root.display()))
         };
@@ -49,6 +52,9 @@ impl Changes {
                 return;
             }
             for path in event.paths {
+                if own.contains(&identity(std::fs::symlink_metadata(&path).ok())) {
+                    continue;
+                }
                 // A full queue means that a change is known already; only what it was could be missed.
                 let _ = tell.blocking_send(path);
             }
@@ -82,6 +88,20 @@ impl Changes {
             }
         }
     }
+}
+
+/// Device and number of a file.
+type Identity = Option<(u64, u64)>;
+
+fn identity(metadata: Option<std::fs::Metadata>) -> Identity {
+    metadata.map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// The files that this program writes to.
+fn own_files(recording: Option<&Path>) -> Vec<Identity> {
+    let outputs = ["/dev/stdout", "/dev/stderr"].map(Path::new);
+    let files = outputs.into_iter().chain(recording).map(|path| identity(std::fs::metadata(path).ok()));
+    files.filter(Option::is_some).collect()
 }
 
 /// What a change of a path means; `None` for results of tools, and for what editors leave beside a file.
@@ -130,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn an_edit_is_told_also_to_somebody_who_looked_away_meanwhile() {
         let root = tempfile::tempdir().unwrap();
-        let mut changes = Changes::of(root.path()).unwrap();
+        let mut changes = Changes::of(root.path(), None).unwrap();
         std::fs::write(root.path().join("temps-dev.toml"), "").unwrap();
         assert_eq!(changes.next().await, Change::World);
         std::fs::write(root.path().join("plugin.py"), "").unwrap();
@@ -139,5 +159,17 @@ mod tests {
             let _ = tokio::time::timeout(Duration::from_millis(1), changes.next()).await;
         }
         assert_eq!(changes.next().await, Change::Code);
+    }
+
+    #[tokio::test]
+    async fn a_recording_in_the_project_is_no_edit() {
+        let root = tempfile::tempdir().unwrap();
+        let recording = root.path().join("traffic.jsonl");
+        std::fs::write(&recording, "").unwrap();
+        let mut changes = Changes::of(root.path(), Some(&recording)).unwrap();
+        std::fs::write(&recording, "a step").unwrap();
+        // What came before it would be told before it.
+        std::fs::write(root.path().join("temps-dev.toml"), "").unwrap();
+        assert_eq!(changes.next().await, Change::World);
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use temps_server::api::config::PluginConfig;
 use temps_server::api::deployments::{Deployment, DeploymentReport, DeploymentState};
-use temps_server::api::projects::{NewProject, Project};
+use temps_server::api::projects::{Environment, EnvironmentQuery, NewProject, Project};
 
 use crate::author::build::cannot;
 use crate::author::project::read;
@@ -22,7 +22,7 @@ pub(super) const FILE: &str = "temps-dev.toml";
 const SAMPLE: &str = "\
 # What the platform of `temps plugin dev` has. Edit it while it runs; changes are taken over.
 
-# Settings of the plugin, by name, as its manifest declares them.
+# Settings of the plugin, by name, as its manifest declares them; also secret ones, so give it none that matter.
 [config]
 
 [[project]]
@@ -95,34 +95,67 @@ impl World {
         self.project.first().map(|project| project.slug.as_str())
     }
 
-    /// Makes what is missing, changes what differs, and removes what the file no longer has.
-    pub(super) async fn apply(&self, client: &Client) -> Result<(), Failure> {
+    /// Makes what is missing, changes what differs, and removes what `before` had and this one has not. What is removed goes
+    /// last, so that a file that cannot be taken over removes nothing.
+    pub(super) async fn apply(&self, before: &Self, client: &Client) -> Result<(), Failure> {
         let known = client.list::<Project>(&["api", "projects"], &(), u32::MAX).await?.items;
-        for gone in known.iter().filter(|known| !self.project.iter().any(|one| one.slug == known.slug)) {
-            let _: Value = client.delete(&["api", "projects", &gone.slug], &()).await?;
-        }
         for project in &self.project {
-            if !known.iter().any(|known| known.slug == project.slug) {
-                let name = project.name.clone().unwrap_or_else(|| project.slug.clone());
-                let new = NewProject { name, slug: Some(project.slug.clone()), ..NewProject::default() };
-                let _: Project = client.post(&["api", "projects"], &new).await?;
+            match known.iter().find(|known| known.slug == project.slug) {
+                Some(known) if known.name == project.name() => {}
+                // A platform has no other way to a new name.
+                Some(known) => {
+                    let _: Value = client.delete(&["api", "projects", &known.slug], &()).await?;
+                    project.create(client).await?;
+                }
+                None => project.create(client).await?,
             }
             project.apply(client).await?;
+        }
+        for gone in known.iter().filter(|known| self.find(&known.slug).is_none()) {
+            let _: Value = client.delete(&["api", "projects", &gone.slug], &()).await?;
+        }
+        for (old, new) in before.project.iter().filter_map(|old| Some((old, self.find(&old.slug)?))) {
+            new.remove_what_is_gone(old, client).await?;
         }
         Ok(())
     }
 
-    /// Gives the plugin the settings that the file has.
-    pub(super) async fn configure(&self, plugin: &str, client: &Client) -> Result<(), Failure> {
-        if self.config.is_empty() {
-            return Ok(());
-        }
-        let _: PluginConfig = client.patch(&["api", "plugins", plugin, "config"], &self.config).await?;
-        Ok(())
+    fn find(&self, slug: &str) -> Option<&ProjectEntry> {
+        self.project.iter().find(|project| project.slug == slug)
+    }
+
+    /// Gives the plugin the settings that the file has, and takes back those that were `given` and are not in it any more.
+    pub(super) async fn configure(
+        &self,
+        plugin: &str,
+        given: &Map<String, Value>,
+        client: &Client,
+    ) -> Result<Map<String, Value>, Failure> {
+        let gone = given.keys().filter(|name| !self.config.contains_key(*name));
+        let mut change: Map<String, Value> = gone.map(|name| (name.clone(), Value::Null)).collect();
+        change.extend(self.config.clone());
+        let _: PluginConfig = client.patch(&["api", "plugins", plugin, "config"], &change).await?;
+        Ok(self.config.clone())
+    }
+
+    /// The settings that the file has.
+    pub(super) fn config(&self) -> &Map<String, Value> {
+        &self.config
     }
 }
 
 impl ProjectEntry {
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.slug)
+    }
+
+    async fn create(&self, client: &Client) -> Result<(), Failure> {
+        let (name, slug) = (self.name().to_owned(), Some(self.slug.clone()));
+        let new = NewProject { name, slug, ..NewProject::default() };
+        client.post::<Project>(&["api", "projects"], &new).await.map(drop)
+    }
+
+    /// Makes the environments and deployments that are not there yet.
     async fn apply(&self, client: &Client) -> Result<(), Failure> {
         for name in &self.environments {
             let new = serde_json::json!({"project": self.slug, "name": name});
@@ -132,26 +165,61 @@ impl ProjectEntry {
             }
         }
         for (number, entry) in self.deployment.iter().enumerate() {
-            let report = DeploymentReport {
-                project: self.slug.clone(),
-                environment: entry.environment.clone(),
-                // By its place in the file, so that the same entry again changes nothing.
-                external_id: Some(format!("temps-dev-{number}")),
-                state: entry.state,
-                url: entry.url.clone(),
-                branch: entry.branch.clone(),
-                commit_sha: entry.commit_sha.clone(),
-                message: entry.message.clone(),
-                author: entry.author.clone(),
-                ..DeploymentReport::default()
-            };
-            match client.post::<Deployment>(&["api", "deployments"], &report).await {
-                // A deployment that has ended stays as it was.
-                Err(failure) if failure.exit != Exit::Conflict => return Err(failure),
-                _ => {}
-            }
+            entry.apply(&self.slug, number, client).await?;
         }
         Ok(())
+    }
+
+    /// Removes the environments that an earlier file had.
+    async fn remove_what_is_gone(&self, before: &Self, client: &Client) -> Result<(), Failure> {
+        let is_used = |name: &String| self.deployment.iter().any(|entry| entry.environment() == name);
+        let is_gone = |name: &String| {
+            before.environments.contains(name) && !self.environments.contains(name) && !is_used(name)
+        };
+        let query = EnvironmentQuery { project: Some(self.slug.clone()), ..EnvironmentQuery::default() };
+        let known = client.list::<Environment>(&["api", "environments"], &query, u32::MAX).await?.items;
+        for gone in known.iter().filter(|known| is_gone(&known.name)) {
+            let _: Value = client.delete(&["api", "environments", &gone.id.to_string()], &()).await?;
+        }
+        Ok(())
+    }
+}
+
+impl DeploymentEntry {
+    /// Where a platform puts it.
+    fn environment(&self) -> &str {
+        self.environment.as_deref().unwrap_or("production")
+    }
+
+    /// Reports it under its place in the file, so that the same entry again changes nothing.
+    async fn apply(&self, project: &str, number: usize, client: &Client) -> Result<(), Failure> {
+        let id = format!("temps-dev-{number}");
+        match self.report(project, id.clone(), client).await {
+            Ok(known) if self.state.is_none_or(|state| state == known.state) => Ok(()),
+            // A deployment does not go back, and does not move: what the entry says now is another one.
+            Err(failure) if failure.exit != Exit::Conflict => Err(failure),
+            _ => {
+                let state = self.state.map_or("pending", DeploymentState::as_str);
+                let id = format!("{id}-{}-{state}", self.environment());
+                self.report(project, id, client).await.map(drop)
+            }
+        }
+    }
+
+    async fn report(&self, project: &str, id: String, client: &Client) -> Result<Deployment, Failure> {
+        let report = DeploymentReport {
+            project: project.to_owned(),
+            environment: self.environment.clone(),
+            external_id: Some(id),
+            state: self.state,
+            url: self.url.clone(),
+            branch: self.branch.clone(),
+            commit_sha: self.commit_sha.clone(),
+            message: self.message.clone(),
+            author: self.author.clone(),
+            ..DeploymentReport::default()
+        };
+        client.post(&["api", "deployments"], &report).await
     }
 }
 

@@ -1,16 +1,37 @@
 """The world outside, for one test: a TLS host at public addresses, and everything else that a plugin must not reach.
 
-`outside.py CERTIFICATE KEY SOCKET MESSAGES`: says `up` once all of it listens, and keeps what is posted in the file MESSAGES.
+`outside.py CERTIFICATE KEY SOCKET MESSAGES HOLDS`: says `up` once all of it listens, keeps what is posted in the file MESSAGES, and
+writes into the file HOLDS when a connection to `/hold/NAME` begins and when it ends.
 """
 import http.server, socket, ssl, sys, threading
 
 PUBLIC, PUBLIC_6 = "45.90.28.10", "2a0b:9000::10"
-certificate, key, path, messages = sys.argv[1:5]
+certificate, key, path, messages, holds = sys.argv[1:6]
 
 
 class Host(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.answer(b"the outside")
+        if self.path.startswith("/hold/"):
+            return self.hold(self.path.removeprefix("/hold/"))
+        # Which of them it is shows where a name has led.
+        self.answer(f"the outside at {self.connection.getsockname()[0]}".encode())
+
+    def hold(self, name):
+        self.connection.settimeout(None)
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.note(name, "began")
+        try:
+            while self.connection.recv(100):
+                pass
+        except OSError:
+            pass
+        self.note(name, "ended")
+
+    def note(self, name, what):
+        with open(holds, "a") as file:
+            file.write(f"{name} {what}\n")
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -37,9 +37,14 @@ const connected = (socket) =>
     });
   });
 
+// A host whose name leads elsewhere when it is asked for again; the control has one of its own.
+const turning = `https://node-${args["--control"] ? "control" : "probe"}.turns.example.com/`;
+
 const ways = {
   allowed: () => fetched("https://hooks.slack.com/"),
   allowed_by_default: () => got("https://hooks.slack.com/"),
+  allowed_before_it_turned: () => got(turning, { agent: false }),
+  turned_to_loopback: () => got(turning, { agent: false, rejectUnauthorized: false }),
   another_name: () => fetched("https://other.example.com/"),
   another_name_by_default: () => got("https://other.example.com/"),
   name_of_loopback: () => got("https://inside.example.com/", { rejectUnauthorized: false }),
@@ -72,7 +77,7 @@ async function tryAll(result) {
 if (args["--control"]) {
   tryAll(args["--control"]);
 } else {
-  const egress = ["hooks.slack.com", "inside.example.com", "both.example.com"];
+  const egress = ["hooks.slack.com", "inside.example.com", "both.example.com", "*.turns.example.com"];
   console.log(JSON.stringify({ type: "manifest", name: "node-probe", version: "1.0.0", events: [], egress }));
   const server = http.createServer((request, answer) => answer.writeHead(request.url === "/health" ? 200 : 404).end());
   // A plugin without a channel says so; without this Node would close the connection.

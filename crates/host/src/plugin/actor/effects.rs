@@ -13,6 +13,7 @@ use crate::plugin::link::Ended;
 use crate::plugin::snapshot::{CrashReport, PluginState};
 use crate::plugin::start;
 use crate::plugin::state::{Effect, Start};
+use crate::usage::Usage;
 
 /// SIGTERM.
 const TERMINATE: i32 = 15;
@@ -126,6 +127,7 @@ impl Actor {
             (None, Some(natural)) => format!("{natural} while {}", doing(state)),
             (None, None) => "ended".to_owned(),
         };
+        let cause = beside_limits(cause, current.usage.as_ref());
         let exit = current.exit;
         let report = CrashReport {
             at: Utc::now(),
@@ -190,6 +192,12 @@ impl Actor {
     fn metric(&self, count: impl FnOnce(&Metrics, crate::metrics::OfPlugin) -> u64) {
         count(&self.shared.metrics, Metrics::of(self.name.as_str()));
     }
+}
+
+/// A cause, with the limits that the plugin was last seen near: they often say why it came to that.
+fn beside_limits(cause: String, usage: Option<&Usage>) -> String {
+    let near: Vec<&str> = usage.iter().flat_map(|usage| &usage.near_limits).map(String::as_str).collect();
+    if near.is_empty() { cause } else { format!("{cause}; last seen near its limits: {}", near.join(", ")) }
 }
 
 fn doing(state: PluginState) -> &'static str {

@@ -19,14 +19,22 @@ impl Actor {
             };
             gauge(self.shown).set(0);
             gauge(snapshot.state).set(1);
-            tracing::info!(
-                plugin = %self.name, from = self.shown.as_str(), to = snapshot.state.as_str(),
-                reason = snapshot.reason.as_deref(), "a plugin's state changed"
-            );
+            self.log_change(&snapshot);
             self.shown = snapshot.state;
         }
         self.publish_authority();
         self.view.send_replace(Arc::new(snapshot));
+    }
+
+    /// A warning where somebody is to look at it.
+    fn log_change(&self, to: &PluginSnapshot) {
+        use PluginState::{Backoff, Held, Quarantined, Refused};
+        let (plugin, from, reason) = (self.name.as_str(), self.shown.as_str(), to.reason.as_deref());
+        if matches!(to.state, Held | Backoff | Quarantined | Refused) {
+            tracing::warn!(plugin, from, to = to.state.as_str(), reason, "a plugin does not run");
+        } else {
+            tracing::info!(plugin, from, to = to.state.as_str(), reason, "a plugin's state changed");
+        }
     }
 
     fn snapshot(&self) -> PluginSnapshot {

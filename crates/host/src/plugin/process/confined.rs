@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use temps_sandbox::{
-    Access, Decision, Egress, Group, GroupsError, LayerReport, Limits, Machine, Mount, Refusal, Remark, Step,
-    Usage, Wanted,
+    Access, Breach, Decision, Egress, Group, GroupsError, LayerReport, Limits, Machine, Mount, Refusal,
+    Remark, Step, Usage, Wanted,
 };
 
-use super::SpawnSpec;
+use super::{SpawnError, SpawnSpec};
 use crate::sandbox::SandboxSpec;
 
 /// Where a plugin puts its temporary files, when it has a root of its own: memory that goes with it.
@@ -29,10 +29,19 @@ pub(super) fn decide(
     mounts: Vec<Mount>,
     egress: Option<Egress>,
 ) -> Result<Decision, Refusal> {
+    temps_sandbox::decide(machine, &wanted(machine, sandbox, mounts, egress))
+}
+
+/// What is wanted of the sandbox.
+pub(super) fn wanted(
+    machine: &Machine,
+    sandbox: &SandboxSpec,
+    mounts: Vec<Mount>,
+    egress: Option<Egress>,
+) -> Wanted {
     let SandboxSpec { policies, limits, user, .. } = sandbox;
     let user = user.filter(|_| machine.has_users(policies));
-    let wanted = Wanted { policies: policies.clone(), limits: *limits, mounts, egress, user };
-    temps_sandbox::decide(machine, &wanted)
+    Wanted { policies: policies.clone(), limits: *limits, mounts, egress, user }
 }
 
 /// What a plugin sees beside the system's programs: its own program, its data, the directory of its socket, and what operators
@@ -70,6 +79,32 @@ impl Confined {
         Self { decision, group, remarks, pid }
     }
 
+    /// Looks at the process that is to be the plugin before it is executed. Processor time is restricted for as long as it
+    /// is looked at.
+    pub(super) fn judge_prepared(&self) -> Result<(), SpawnError> {
+        self.restrict_cpu()?;
+        self.judge(&self.look())?;
+        Ok(self.decision.group.cpu.map_or(Ok(()), |_| self.group.lift_cpu_quota())?)
+    }
+
+    /// Whether every layer that has to be in force is, as far as these reports show.
+    ///
+    /// # Errors
+    /// [`Breach`] with the first one that is not.
+    pub fn judge(&self, layers: &[LayerReport]) -> Result<(), Breach> {
+        self.decision.judge(layers)
+    }
+
+    /// What was decided for this start.
+    pub(super) fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// The plugin's process id; `None` when it had ended before that could be read.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
     /// Reads back every layer of the running plugin, now. It reads files of the kernel and may take milliseconds.
     #[must_use]
     pub fn look(&self) -> Vec<LayerReport> {
@@ -79,9 +114,7 @@ impl Confined {
     /// The steps that were taken before the plugin was executed, in order.
     #[must_use]
     pub fn steps(&self) -> Vec<Step> {
-        let directories = self.group.directories();
-        let join = (!directories.is_empty()).then_some(Step::JoinGroups { directories });
-        join.into_iter().chain(self.decision.steps.iter().cloned()).collect()
+        self.decision.steps_in(self.group.directories())
     }
 
     /// The user that the plugin runs as; `None` for the host's own.

@@ -14,6 +14,12 @@ use crate::{Plugin, manifest_line, ready_line, write_line};
 /// Most files that [`Sin::LeaksDescriptors`] opens where nothing stops it.
 const MAX_LEAKED: usize = 100_000;
 
+/// How long what [`Sin::Forks`] starts lives by itself.
+const LIFETIME_SECONDS: &str = "600";
+
+/// Size of each file of [`Sin::FillsDisk`] in units of 1,000,000 bytes: below every limit of single files.
+const FILE_MEGABYTES: usize = 4;
+
 /// One line of the floods.
 const FLOOD_LINE: &[u8] =
     b"This line is printed over and over again by a plugin that was told to flood what the host must drain\n";
@@ -59,6 +65,11 @@ pub(crate) fn after_ready(plugin: &Arc<Plugin>) -> std::io::Result<()> {
             Sin::LeaksDescriptors => in_background(leak_descriptors),
             Sin::EatsCpu { threads } => (0..threads).for_each(|_| in_background(compute_for_ever)),
             Sin::EatsMemory { megabytes } => in_background(move || eat_memory(megabytes)),
+            Sin::Forks { processes } => in_background(move || fork(processes)),
+            Sin::FillsDisk { megabytes } => {
+                let data_dir = plugin.data_dir.clone();
+                in_background(move || fill_disk(&data_dir, megabytes));
+            }
             Sin::ExitAfter { ms } => in_background(move || {
                 std::thread::sleep(Duration::from_millis(ms));
                 std::process::exit(1);
@@ -111,6 +122,30 @@ fn eat_memory(megabytes: usize) {
     loop {
         std::thread::park();
         std::hint::black_box(&eaten);
+    }
+}
+
+/// Each of them sleeps, so that together they reach the limit of tasks and not that of processor time.
+fn fork(processes: usize) {
+    let mut started = Vec::new();
+    while started.len() < processes {
+        // What is refused now may be granted later: a bomb does not give up.
+        let Ok(child) = Command::new("sleep").arg(LIFETIME_SECONDS).stdin(Stdio::null()).spawn() else {
+            continue;
+        };
+        started.push(child);
+    }
+}
+
+fn fill_disk(data_dir: &Path, megabytes: usize) {
+    let part = vec![b'f'; 1_000_000];
+    for number in 0..megabytes.div_ceil(FILE_MEGABYTES) {
+        let Ok(mut file) = std::fs::File::create(data_dir.join(format!("filler-{number}"))) else { return };
+        for _ in 0..FILE_MEGABYTES {
+            if file.write_all(&part).is_err() {
+                return;
+            }
+        }
     }
 }
 

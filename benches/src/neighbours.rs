@@ -1,0 +1,190 @@
+//! What a plugin notices of a neighbour that takes all it can get: the slow end of its requests beside each kind of noise,
+//! against the same requests while the noise is stopped, in turns.
+//!
+//! Requests are sent at a fixed rate from a thread of their own. One that is late because the one before it took long counts
+//! from the moment at which it was due: a stall is seen by every request that it holds up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use temps_host::{PluginSnapshot, PluginState};
+use temps_testkit::{Behaviour, Sin};
+
+use crate::Outcome;
+use crate::proxy::{ask, open};
+use crate::rig::{PATIENCE, Rig, beside};
+use crate::stats::{self, Figure, Samples};
+
+/// Requests to the quiet plugin in a second.
+const RATE: u32 = 1_000;
+
+/// Requests of one run. Thirty of them are slower than the 99th percentile.
+const REQUESTS: u32 = 3_000;
+
+/// Pairs of an idle and a noisy run for each kind of noise.
+const PAIRS: usize = 5;
+
+/// What the plugins may have on disk: little enough that a filler is beyond it within a run.
+const DISK_MAX: u64 = 256 << 20;
+
+/// The quiet plugin.
+const QUIET: &str = "/api/x/bench-0/ping";
+
+/// One kind of noise, as much of it as the limits let through.
+struct Noise {
+    name: &'static str,
+    sin: Sin,
+    /// What has to be found in the crash report or among the limits that it is near.
+    report: &'static str,
+}
+
+fn noises() -> [Noise; 5] {
+    let noise = |name, sin, report| Noise { name, sin, report };
+    [
+        noise("memory-bomb", Sin::EatsMemory { megabytes: 4_000 }, "memory_max"),
+        noise("fork-bomb", Sin::Forks { processes: 2_000 }, "tasks_max"),
+        noise("cpu-spinner", Sin::EatsCpu { threads: 4 }, "cpu_quota"),
+        noise("descriptor-leak", Sin::LeaksDescriptors, "nofile"),
+        noise("disk-filler", Sin::FillsDisk { megabytes: 2_000 }, "disk_max"),
+    ]
+}
+
+/// The two runs of a pair.
+struct Pair {
+    idle: f64,
+    noisy: f64,
+}
+
+impl Pair {
+    fn ratio(&self) -> f64 {
+        self.noisy / self.idle
+    }
+}
+
+pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
+    let rig = Rig::start_with(|config| {
+        config.limits.all.disk_max = Some(DISK_MAX);
+        // What a plugin is near shall be seen within a run; and noise that was ended shall come back as often as it may.
+        config.usage_every = Duration::from_secs(1);
+        config.restart.backoff_max = config.restart.backoff_min;
+    })
+    .await?;
+    rig.drop_plugins(1)?;
+    rig.running(1).await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let router = rig.host.router();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    // The first requests pay for what later ones find ready.
+    load(address).await?;
+    let mut figures = Vec::new();
+    for noise in noises() {
+        figures.extend(beside_noise(&rig, address, &noise).await?);
+    }
+    rig.host.shutdown().await;
+    Ok(figures)
+}
+
+async fn beside_noise(rig: &Rig, address: SocketAddr, noise: &Noise) -> Outcome<[Figure; 2]> {
+    put(rig, noise).await?;
+    let (mut pairs, mut reports) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS {
+        let idle = load(address).await?;
+        rig.host.start_plugin(noise.name, "bench").await?;
+        let noisy = load(address).await?;
+        reports.push(report(rig, noise).await?);
+        rig.host.stop_plugin(noise.name, "bench").await?;
+        let p99 = |samples: Samples| samples.quantile(0.99) / 1e3;
+        pairs.push(Pair { idle: p99(idle), noisy: p99(noisy) });
+    }
+    rig.host.disable_plugin(noise.name, "bench").await?;
+    let words = reports.pop().unwrap_or_default();
+    let median = |pick: fn(&Pair) -> f64| stats::median(pairs.iter().map(pick).collect());
+    let worst = pairs.iter().max_by(|a, b| a.ratio().total_cmp(&b.ratio())).ok_or("there is no pair")?;
+    let figure = |which: &str, noisy, idle| {
+        let name = format!("request beside a {}, 99th percentile, {which}", noise.name.replace('-', " "));
+        Figure::new(&name, "µs", noisy, "the same while the noise is stopped, in turns", idle)
+    };
+    Ok([
+        figure(&format!("median of {PAIRS} runs"), median(|pair| pair.noisy), median(|pair| pair.idle))
+            .with_note(format!("{}: {words}", noise.name)),
+        figure("worst pair", worst.noisy, worst.idle),
+    ])
+}
+
+/// Puts the noisy plugin beside the others, and stops it.
+async fn put(rig: &Rig, noise: &Noise) -> Outcome<()> {
+    let order = Behaviour::sinful(noise.name, noise.sin.clone());
+    temps_testkit::unruly::install(&beside("unruly")?, &rig.plugins(), noise.name, &order)?;
+    until(rig, noise.name, |plugin| plugin.state == PluginState::Running || plugin.crashes > 0).await?;
+    rig.host.stop_plugin(noise.name, "bench").await?;
+    Ok(())
+}
+
+/// What the host says of the noise: how it ended, or which limit it is near.
+async fn report(rig: &Rig, noise: &Noise) -> Outcome<String> {
+    let words = |plugin: &PluginSnapshot| {
+        let ended = plugin.last_crash.iter().map(|crash| crash.cause.clone());
+        let near = plugin.usage.iter().flat_map(|usage| usage.near_limits.clone());
+        ended
+            .chain(near.map(|near| format!("near its limit {near}")))
+            .find(|text| text.contains(noise.report))
+    };
+    let plugin = until(rig, noise.name, |plugin| words(plugin).is_some()).await?;
+    words(&plugin).ok_or_else(|| "the report is gone".into())
+}
+
+async fn until(
+    rig: &Rig,
+    name: &str,
+    reached: impl Fn(&PluginSnapshot) -> bool,
+) -> Outcome<Arc<PluginSnapshot>> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(mut view) = rig.host.watch_plugin(name)
+            && let Ok(Ok(seen)) = tokio::time::timeout_at(deadline, view.wait_for(|now| reached(now))).await
+        {
+            return Ok(seen.clone());
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(
+                format!("{name} did not come to what was expected: {:#?}", rig.host.plugin(name)).into()
+            );
+        }
+        // The line of a file ends when its name is known; the plugin's own then follows.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// One run: how long each request took. Every one of them has to be answered well.
+async fn load(address: SocketAddr) -> Outcome<Samples> {
+    let run = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(send_all(address))
+    });
+    Ok(run.await?.map_err(|error| error.to_string())?)
+}
+
+/// The thread sleeps between requests by itself: the runtime's timer knows whole milliseconds only.
+async fn send_all(address: SocketAddr) -> std::io::Result<Samples> {
+    let failed = |error: Box<dyn std::error::Error>| std::io::Error::other(error.to_string());
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut sender = open(stream).await.map_err(failed)?;
+    let mut nanos = Vec::with_capacity(REQUESTS as usize);
+    let begin = Instant::now();
+    for number in 0..REQUESTS {
+        let due = begin + Duration::from_secs(1) * number / RATE;
+        let now = Instant::now();
+        let sent = if now < due {
+            std::thread::sleep(due - now);
+            Instant::now()
+        } else {
+            due
+        };
+        ask(&mut sender, QUIET).await.map_err(failed)?;
+        nanos.push(sent.elapsed().as_nanos() as u64);
+    }
+    Ok(Samples::from_nanos(nanos))
+}

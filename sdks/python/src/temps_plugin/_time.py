@@ -1,0 +1,24 @@
+"""Waiting for no longer than some seconds, without a task for each wait.
+
+:func:`asyncio.wait_for` makes a task, and with it a turn of the event loop, for every wait before Python 3.12. A plugin waits
+several times for each request, question and event, so that these turns were a good part of what they cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Awaitable, TypeVar
+
+T = TypeVar("T")
+
+
+async def within(seconds: float, work: Awaitable[T]) -> T:
+    """What ``work`` results in.
+
+    :raises asyncio.TimeoutError: when it takes longer; it is cancelled then.
+    """
+    if sys.version_info >= (3, 11):
+        async with asyncio.timeout(seconds):
+            return await work
+    return await asyncio.wait_for(work, seconds)
