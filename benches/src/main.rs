@@ -74,7 +74,7 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Section; 9] = [
+    const ALL: [Section; 11] = [
         Section::Channel,
         Section::Publish,
         Section::Events,

@@ -94,7 +94,7 @@ async fn each_step_that_a_plugin_does_wrong_is_found_at_its_line() {
                     // A pong that answers nothing belongs to no line.
                     Outcome::Failed(mismatch) if step["kind"] == "pong" => mismatch.step == "pong",
                     Outcome::Failed(mismatch) => {
-                        mismatch.line == Some(line) && Value::from(mismatch.step) == step["kind"]
+                        mismatch.line == Some(line) && mismatch.step == step["kind"]
                     }
                     _ => false,
                 };
