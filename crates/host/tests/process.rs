@@ -334,7 +334,7 @@ async fn a_start_that_fails_says_where_and_why() {
     let place = Place::new();
     let launcher = Launcher::prepare(Some(executable())).await.unwrap();
     match launcher.spawn(&place.spec("#!/no/such/ruby\n")).await {
-        Err(SpawnError::Step { step, error }) => {
+        Err(SpawnError::Step { step, error, .. }) => {
             assert_eq!(step, "execute");
             assert!(error.contains("/no/such/ruby"), "{error}");
         }
@@ -343,7 +343,7 @@ async fn a_start_that_fails_says_where_and_why() {
     let mut spec = place.spec("#!/bin/sh\n");
     spec.data_dir = place.path().join("none");
     match launcher.spawn(&spec).await {
-        Err(SpawnError::Step { step, error }) => {
+        Err(SpawnError::Step { step, error, .. }) => {
             assert_eq!(step, "working_directory");
             assert!(error.contains("none"), "{error}");
         }
