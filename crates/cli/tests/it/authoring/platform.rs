@@ -157,7 +157,10 @@ fn settings_are_taken_over_and_taken_back_and_secrets_are_shown_nowhere() {
     assert!(problem.to_string().contains("later"), "{problem}");
     // A version that declares it gets it.
     edit(&project.join("plugin.py"), &[("0.1.0", "0.2.0"), ("\"greeting\"", "\"later\"")]);
-    dev.line_with("greeting=third token=22");
+    dev.runs("0.2.0");
+    eventually("the setting is there", || {
+        dev.asked("/api/plugins/greeter/config").contains("\"third\"").then_some(())
+    });
     dev.end();
 
     let recorded = std::fs::read_to_string(recording).unwrap();

@@ -16,7 +16,7 @@ const STEERING: &str = r#"
     bad = "\x1b[2J\x1b]0;owned\x07\u009b2J\u202e\u2028"
     logger.info("%slogged", bad, extra={"field": bad})
     print(bad + "printed", flush=True)
-    await ctx.kv.put("key" + bad, bad)
+    await ctx.kv.put("key\u202e\u2028", bad)
     raise ValueError(bad + "failed")
 "#;
 
