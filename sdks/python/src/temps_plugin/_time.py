@@ -1,7 +1,7 @@
 """Waiting for no longer than some seconds, without a task for each wait.
 
-:func:`asyncio.wait_for` makes a task, and with it a turn of the event loop, for every wait before Python 3.12. A plugin waits
-several times for each request, question and event, so that these turns were a good part of what they cost.
+:func:`asyncio.wait_for` makes a task, and with it a turn of the event loop, for every wait before Python 3.12. Where what is
+waited for is done at once, such as a write for which there is room, that is most of the cost.
 """
 
 from __future__ import annotations
