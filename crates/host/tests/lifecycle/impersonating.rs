@@ -1,5 +1,7 @@
 //! One plugin that wants to be taken for another, where no layer of the sandbox keeps their files apart.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
