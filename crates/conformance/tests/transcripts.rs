@@ -93,9 +93,7 @@ async fn each_step_that_a_plugin_does_wrong_is_found_at_its_line() {
                 let found = match &ended.outcome {
                     // A pong that answers nothing belongs to no line.
                     Outcome::Failed(mismatch) if step["kind"] == "pong" => mismatch.step == "pong",
-                    Outcome::Failed(mismatch) => {
-                        mismatch.line == Some(line) && mismatch.step == step["kind"]
-                    }
+                    Outcome::Failed(mismatch) => mismatch.line == Some(line) && mismatch.step == step["kind"],
                     _ => false,
                 };
                 (!found).then(|| format!("line {line}, {step}: {ended:?}"))

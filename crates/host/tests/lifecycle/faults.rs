@@ -3,7 +3,11 @@
 //! Each fault is real: a setting of the kernel, a mount, or a filter of system calls, in namespaces of a process of its own
 //! that is the host. A machine that cannot do a layer refuses its system calls. One that lies answers that they
 //! succeeded, and does nothing.
-#![expect(clippy::unwrap_used, reason = "the helpers of tests panic like the tests themselves")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "the helpers of tests panic and tell like the tests themselves"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

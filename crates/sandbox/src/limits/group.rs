@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::groups::{Groups, GroupsError};
 
-/// The span over which the quota of processor time is counted, in microseconds; the kernel's own default.
-pub(crate) const PERIOD_US: u64 = 100_000;
+/// The span over which the quota of processor time is counted, in microseconds. The kernel gives each processor 5 ms of it at a
+/// time, so with the default quota the threads of a program that computes take turns on one processor, for 5 ms, and a neighbour
+/// finds the other one free. Over the kernel's own 100 ms they would take all processors at once, for as long as the quota lasts.
+pub(crate) const PERIOD_US: u64 = 20_000;
 
 /// Rounds of killing what is in a group before it is left to the next sweep, and the pause between them. A killed process
 /// needs a moment to go; one that waits for a disk may need longer than anybody wants to wait.
