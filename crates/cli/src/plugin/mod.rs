@@ -7,7 +7,7 @@ mod explain;
 mod grants;
 mod kv;
 mod logs;
-mod test;
+pub(crate) mod test;
 mod usage;
 
 use clap::Subcommand;

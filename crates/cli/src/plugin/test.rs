@@ -2,7 +2,7 @@
 //!
 //! The kit plays a host by itself; no daemon is asked, and nothing of the host's code is used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use temps_conformance::{Entry, KitError, Level, Options, Progress, Report, Verdict};
 
@@ -49,13 +49,16 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
     };
     let report = temps_conformance::run(&options, |progress| output.say(&step(&progress))).await;
     let report = report.map_err(|error| refusal(&error))?;
-    if let Some(file) = &arguments.junit {
-        std::fs::write(file, report.to_junit()).map_err(|error| {
-            Failure::other("junit", format!("{} cannot be written: {error}", file.display()))
-        })?;
-    }
+    write_junit(arguments.junit.as_deref(), &report)?;
     output.data(&report, shown)?;
     verdict(&report, arguments.strict)
+}
+
+/// Writes the results for a CI system, if that is wanted.
+pub(crate) fn write_junit(file: Option<&Path>, report: &Report) -> Result<(), Failure> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(file, report.to_junit())
+        .map_err(|error| Failure::other("junit", format!("{} cannot be written: {error}", file.display())))
 }
 
 fn step(progress: &Progress) -> String {
@@ -82,7 +85,7 @@ fn refusal(error: &KitError) -> Failure {
 }
 
 /// The table of all checks, the explanations of those that failed, and the sum.
-fn shown(report: &Report) -> String {
+pub(crate) fn shown(report: &Report) -> String {
     let mut text = table(["CLAUSE", "LEVEL", "RESULT", "CHECK"], report.entries.iter().map(row));
     for entry in report.entries.iter().filter(|entry| matches!(entry.verdict, Verdict::Failed(_))) {
         text.push_str("\n\nFAILED ");
@@ -121,7 +124,8 @@ fn row(entry: &Entry) -> [String; 4] {
     ]
 }
 
-fn verdict(report: &Report, strict: bool) -> Result<(), Failure> {
+/// Ends with 1 when a promise is broken, or a check could not be made.
+pub(crate) fn verdict(report: &Report, strict: bool) -> Result<(), Failure> {
     let warned = if strict { report.counts.warned } else { 0 };
     let broken = report.counts.failed + warned;
     if broken > 0 {
