@@ -117,6 +117,7 @@ impl Script {
             }
             Self::Plain => {
                 manifest["events"] = json!(["kit.*"]);
+                manifest["permissions"] = json!({"methods": ["list_projects"]});
                 manifest["filters"] = json!([{"path": "data.to", "any_of": [self.name()]}]);
                 // What a later version may say, and what is not there.
                 manifest["of_a_later_version"] = json!({"deep": [1, null]});

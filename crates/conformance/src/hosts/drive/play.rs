@@ -123,6 +123,7 @@ async fn plain(stage: &Stage) {
     stage.publish(me, "lose_restart").await;
     stage.settled(me, "plain.restart").await;
     stage.publish(me, "poison").await;
+    stage.until(me, |report| report["crashes"] == 3).await;
     stage.publish(me, "after_poison").await;
     stage.settled(me, "crash.dead_letter").await;
     if stage.until(me, |_| true).await.is_none() {

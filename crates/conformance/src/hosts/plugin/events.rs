@@ -56,6 +56,8 @@ pub(super) struct Desk {
     seen: BTreeMap<String, Seen>,
     /// Ids of events that are held back, in the order in which they came.
     held: Vec<Value>,
+    /// Whether somebody waits to ack them.
+    releases: bool,
     /// Counts what came, so that quiet can be told.
     came: u64,
     /// The event that must be alone.
@@ -233,7 +235,6 @@ fn play(plugin: &Arc<Plugin>, channel: Option<&Arc<Channel>>, event: &Value, bef
             Reply::Ok
         }
         "after_poison" => {
-            ledger.judge("crash.restart", plugin.life > 1, "a crash", || "the same life".into());
             ledger.judge("crash.dead_letter", true, "", String::new);
             Reply::Ok
         }
@@ -268,6 +269,7 @@ fn play(plugin: &Arc<Plugin>, channel: Option<&Arc<Channel>>, event: &Value, bef
 }
 
 fn crash(plugin: &Plugin, check: &str) -> Reply {
+    plugin.ledger.remember("crashes", plugin.ledger.number("crashes") + 1);
     plugin.ledger.expect(check, "a crash during an event");
     plugin.ledger.expect("crash.restart", "a crash");
     std::process::abort()
@@ -277,27 +279,42 @@ fn crash(plugin: &Plugin, check: &str) -> Reply {
 fn hold(plugin: &Arc<Plugin>, id: &Value) -> Reply {
     let mut desk = locked(&plugin.events);
     desk.held.push(id.clone());
-    let (held, came) = (desk.held.len(), desk.came);
+    let held = desk.held.len();
     plugin.ledger.judge("acks.window", held <= MAX_UNACKED_EVENTS, "no acks", || format!("{held} events"));
     plugin.ledger.expect("acks.any_order", "acks in the reverse order");
-    let plugin = Arc::clone(plugin);
-    thread::spawn(move || {
-        thread::sleep(QUIET);
-        let mut desk = locked(&plugin.events);
-        if desk.came != came {
-            return;
-        }
-        let (held, channel) = (std::mem::take(&mut desk.held), plugin.channel());
-        drop(desk);
-        for id in held.iter().rev() {
-            channel.iter().for_each(|channel| channel.ack(id, Ok(())));
-            settle(&plugin, id);
-        }
-        if held.len() < MAX_UNACKED_EVENTS {
-            plugin.ledger.judge("acks.any_order", true, "", String::new);
-        }
-    });
+    if !std::mem::replace(&mut desk.releases, true) {
+        let plugin = Arc::clone(plugin);
+        thread::spawn(move || release(&plugin));
+    }
     Reply::Later
+}
+
+/// Acks what is held once the host is quiet, the last first.
+fn release(plugin: &Plugin) {
+    let came = || locked(&plugin.events).came;
+    let mut before = came();
+    loop {
+        thread::sleep(QUIET);
+        let now = came();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    let mut desk = locked(&plugin.events);
+    desk.releases = false;
+    let held = std::mem::take(&mut desk.held);
+    drop(desk);
+    let channel = plugin.channel();
+    for id in held.iter().rev() {
+        channel.iter().for_each(|channel| channel.ack(id, Ok(())));
+        settle(plugin, id);
+    }
+    plugin.ledger.remember("released", plugin.ledger.number("released") + held.len() as u64);
+    // The last ones come only when the acks of those before were taken.
+    if plugin.ledger.number("released") > MAX_UNACKED_EVENTS as u64 {
+        plugin.ledger.judge("acks.any_order", true, "", String::new);
+    }
 }
 
 fn stay_alone(plugin: &Arc<Plugin>, id: &Value) -> Reply {
@@ -334,6 +351,10 @@ fn watch_for_a_ping(plugin: &Arc<Plugin>, id: &Value) {
     let (plugin, id) = (Arc::clone(plugin), id.clone());
     thread::spawn(move || {
         thread::sleep(SETTLED);
+        // A channel that is gone settles nothing: the event was lived with for too short a time.
+        if plugin.channel().is_none() {
+            return;
+        }
         let pinged = locked(&plugin.events).pings > before;
         plugin.ledger.judge("plain.ping", pinged, "an event", || format!("no ping within {} s", SETTLED.as_secs()));
         settle(&plugin, &id);

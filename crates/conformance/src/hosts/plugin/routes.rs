@@ -140,5 +140,5 @@ fn report(plugin: &Plugin) -> Value {
     // A file that has taken another one's name is found by what its start has written down.
     let file = plugin.ledger.fact(&format!("instance/{}", plugin.life));
     json!({"script": plugin.script().file(), "file": file, "life": plugin.life,
-        "asked": plugin.ledger.fact("asked") == true, "entries": entries})
+        "asked": plugin.ledger.fact("asked") == true, "crashes": plugin.ledger.number("crashes"), "entries": entries})
 }

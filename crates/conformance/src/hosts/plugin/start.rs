@@ -12,6 +12,21 @@ use temps_protocol::Feature;
 
 use super::Plugin;
 
+/// The variables that a plugin without a database may have.
+const TABLE: [&str; 11] = [
+    "TEMPS_API_VERSION",
+    "TEMPS_FEATURES",
+    "TEMPS_PLUGIN_NAME",
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
+
 /// Longest path of a socket, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -148,8 +163,7 @@ fn wrong_variables(plugin: &Plugin) -> Vec<String> {
     expect("LANG", start.variable("LANG") == "C.UTF-8");
     let temporary = Path::new(start.variable("TMPDIR"));
     expect("TMPDIR", std::fs::write(temporary.join("written"), "x").is_ok() && temporary.is_absolute());
-    let table = ["TEMPS_API_VERSION", "TEMPS_FEATURES", "TEMPS_PLUGIN_NAME", "PATH", "HOME", "LANG", "TMPDIR"];
-    let stranger = |name: &&String| !table.contains(&name.as_str()) && !plugin.order.added.contains(name);
+    let stranger = |name: &&String| !TABLE.contains(&name.as_str()) && !plugin.order.added.contains(name);
     wrong.extend(start.environment.keys().filter(stranger).map(|name| format!("{name} is there")));
     wrong
 }

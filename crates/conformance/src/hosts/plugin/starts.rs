@@ -102,6 +102,10 @@ pub(super) fn judge_the_last(plugin: &Arc<Plugin>) {
         let ms = ledger.number(key);
         ledger.judge(check, ms >= bounds.0 && ms <= bounds.1, sent, || format!("the end after {ms} ms"));
     };
+    let crashed = plugin.script() == Script::Plain && ledger.number("crashes") > 0;
+    if crashed {
+        ledger.judge("crash.restart", true, "", String::new);
+    }
     match (plugin.script(), plugin.life.saturating_sub(1)) {
         (Script::Starts, READY_FALSE) => ledger.judge("starts.ready_false", true, "", String::new),
         (Script::Starts, EXIT) => ledger.judge("starts.exit", true, "", String::new),
