@@ -79,7 +79,9 @@ pub(crate) async fn run(arguments: Arguments, global: &Global, output: Output) -
 fn own_plugins(global: &Global) -> Result<PathBuf, Failure> {
     let config = settings(global, temps_server::config::Overrides::default())?;
     let first = config.places.plugins_dirs.first().cloned();
-    first.ok_or_else(|| Failure::usage("the settings name no plugins directory").hint("name it with --plugins DIR"))
+    first.ok_or_else(|| {
+        Failure::usage("the settings name no plugins directory").hint("name it with --plugins DIR")
+    })
 }
 
 fn program(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {

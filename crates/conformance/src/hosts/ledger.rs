@@ -92,13 +92,19 @@ impl Ledger {
 
     /// What is expected, by check.
     pub(crate) fn expected(&self) -> BTreeMap<String, String> {
-        self.facts(EXPECTED).into_iter().filter_map(|(name, sent)| Some((name, sent.as_str()?.to_owned()))).collect()
+        self.facts(EXPECTED)
+            .into_iter()
+            .filter_map(|(name, sent)| Some((name, sent.as_str()?.to_owned())))
+            .collect()
     }
 
     /// Facts whose key begins with this, by the rest of their key.
     pub(crate) fn facts(&self, prefix: &str) -> Vec<(String, Value)> {
         let pages = self.pages();
-        let found = pages.facts.iter().filter_map(|(key, value)| Some((key.strip_prefix(prefix)?.to_owned(), value.clone())));
+        let found = pages
+            .facts
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(prefix)?.to_owned(), value.clone())));
         found.collect()
     }
 
@@ -139,7 +145,12 @@ mod tests {
         ledger.judge("a", false, "x", || "y".into());
         ledger.judge("a", true, "", String::new);
         ledger.remember("life", 1);
-        std::fs::OpenOptions::new().append(true).open(data.path().join(FILE)).unwrap().write_all(b"{\"Ve").unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(data.path().join(FILE))
+            .unwrap()
+            .write_all(b"{\"Ve")
+            .unwrap();
         Ledger::open(data.path()).unwrap().remember("times", 3);
         let again = Ledger::open(data.path()).unwrap();
         assert_eq!(again.verdicts()["a"], Some(Finding { sent: "x".into(), came: "y".into() }));

@@ -13,6 +13,6 @@ mod ledger;
 pub mod plugin;
 mod script;
 
-pub use checks::host_checks;
+pub use checks::{NOT_CHECKED, host_checks};
 pub use drive::{Hook, Hooks, HostError, HostOptions, run};
 pub use script::Script;

@@ -26,6 +26,8 @@ pub enum Script {
     Plain,
     /// No channel: events by `POST`. It is a directory with a script that starts the program.
     Post,
+    /// No channel, and lines as long as they may be.
+    Long,
     /// Fails in its first starts, each time in another way.
     Starts,
     /// Is too slow in its first starts.
@@ -56,7 +58,8 @@ pub enum Script {
 
 impl Script {
     /// The parts that a host must run.
-    pub(crate) const RUN: [Self; 5] = [Self::Acks, Self::Plain, Self::Post, Self::Starts, Self::Slow];
+    pub(crate) const RUN: [Self; 6] =
+        [Self::Acks, Self::Plain, Self::Post, Self::Long, Self::Starts, Self::Slow];
 
     /// The parts that a host must refuse, whatever it does.
     pub(crate) const REFUSED: [Self; 11] = [
@@ -79,6 +82,7 @@ impl Script {
             Self::Acks => "kit-acks",
             Self::Plain => "kit-plain",
             Self::Post => "kit-post",
+            Self::Long => "kit-long",
             Self::Starts => "kit-starts",
             Self::Slow => "kit-slow",
             Self::TalksFirst => "kit-talks-first",
@@ -93,6 +97,11 @@ impl Script {
             Self::RelativePath => "kit-relative-path",
             Self::LaterMajor => "kit-later-major",
         }
+    }
+
+    /// The check that it is refused.
+    pub(crate) fn refusal(self) -> String {
+        format!("refuses.{}", self.file().trim_start_matches("kit-").replace('-', "_"))
     }
 
     /// The name in its manifest.
@@ -122,10 +131,10 @@ impl Script {
                 // What a later version may say, and what is not there.
                 manifest["of_a_later_version"] = json!({"deep": [1, null]});
                 manifest["display_name"] = Value::Null;
-                manifest["api_version"] = json!("1.99");
             }
-            Self::Post => {
-                manifest["events"] = json!(["*"]);
+            Self::Starts => manifest["api_version"] = json!("1.99"),
+            Self::Post => manifest["events"] = json!(["*"]),
+            Self::Long => {
                 manifest["padding"] = json!("");
                 let room = MAX_MANIFEST_BYTES - manifest.to_string().len() - 1;
                 manifest["padding"] = json!("x".repeat(room));
@@ -149,8 +158,11 @@ impl Script {
     pub(crate) fn ready(self) -> String {
         let mut ready = json!({"type": "ready", "ready": true, "has_ui": false});
         match self {
-            Self::Acks => ready["features"] = json!(["ack", "reconnect", "config", "kv", "of_a_later_version"]),
-            Self::Post => {
+            Self::Acks => {
+                ready["features"] = json!(["ack", "reconnect", "config", "kv", "of_a_later_version"]);
+                ready["has_ui"] = json!(true);
+            }
+            Self::Long => {
                 ready["padding"] = json!("");
                 let room = MAX_READY_BYTES - ready.to_string().len() - 1;
                 ready["padding"] = json!("x".repeat(room));
@@ -223,8 +235,8 @@ mod tests {
 
     #[test]
     fn lines_are_exactly_as_long_as_they_are_to_be() {
-        assert_eq!(Script::Post.manifest().len() + 1, MAX_MANIFEST_BYTES);
-        assert_eq!(Script::Post.ready().len() + 1, MAX_READY_BYTES);
+        assert_eq!(Script::Long.manifest().len() + 1, MAX_MANIFEST_BYTES);
+        assert_eq!(Script::Long.ready().len() + 1, MAX_READY_BYTES);
         assert!(Script::LongManifest.manifest().len() + 1 > MAX_MANIFEST_BYTES);
         assert!(Script::LongReady.ready().len() + 1 > MAX_READY_BYTES);
     }

@@ -86,7 +86,8 @@ impl Caller {
         B::Error: std::error::Error + Send + Sync,
     {
         let stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
-        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        let (mut sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         // It ends with the connection; what went wrong is seen by the request.
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header("host", &self.address);
@@ -96,7 +97,10 @@ impl Caller {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.header("content-type", "application/json").body(body).map_err(|error| error.to_string())?;
+        let request = request
+            .header("content-type", "application/json")
+            .body(body)
+            .map_err(|error| error.to_string())?;
         sender.send_request(request).await.map_err(|error| error.to_string())
     }
 }

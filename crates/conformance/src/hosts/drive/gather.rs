@@ -15,7 +15,10 @@ use crate::report::{Entry, Finding, Verdict};
 pub(super) async fn entries(stage: &Stage) -> Vec<Entry> {
     let mut entries = Vec::new();
     for script in Script::RUN {
-        entries.extend(of_plugin(stage, script).await);
+        let quick = stage.options.quick && script == Script::Slow;
+        if quick || stage.scripts().any(|other| other == script) {
+            entries.extend(of_plugin(stage, script).await);
+        }
     }
     refusals(stage).await;
     let verdicts = stage.ledger.verdicts();
@@ -46,7 +49,8 @@ async fn of_plugin(stage: &Stage, script: Script) -> Vec<Entry> {
     let mut last = None;
     loop {
         last = stage.report(script).await.or(last);
-        let waits = last.as_ref().is_none_or(|report| results(report).any(|entry| entry["result"] == "waits"));
+        let waits =
+            last.as_ref().is_none_or(|report| results(report).any(|entry| entry["result"] == "waits"));
         if !waits || begin.elapsed() > stage.options.patience / 4 {
             break;
         }
@@ -55,7 +59,9 @@ async fn of_plugin(stage: &Stage, script: Script) -> Vec<Entry> {
     let verdict = |(place, check): (usize, &Check)| match &last {
         Some(report) => read(stage, report, check),
         // The plugin's first own check stands for all that it needs to be reached.
-        None if place == 0 => failed(&format!("the plugin {}", script.name()), "it could never be reached at its route"),
+        None if place == 0 => {
+            failed(&format!("the plugin {}", script.name()), "it could never be reached at its route")
+        }
         None => Verdict::NotRun { reason: format!("{} could never be reached", script.name()) },
     };
     checks.iter().enumerate().map(|it| Entry { check: *it.1, verdict: verdict(it) }).collect()
@@ -88,7 +94,9 @@ fn undone(stage: &Stage, check: &Check) -> Verdict {
         return Verdict::NotAnnounced { reason: "it takes more than half a minute".to_owned() };
     }
     if check.name == "events.payload" {
-        return Verdict::NotAnnounced { reason: "nothing happened to a deployment during the run".to_owned() };
+        return Verdict::NotAnnounced {
+            reason: "nothing happened to a deployment during the run".to_owned(),
+        };
     }
     if check.name == "routes.signed_in" && stage.caller.token.is_none() {
         return Verdict::NotAnnounced { reason: "no token was given".to_owned() };
@@ -104,10 +112,12 @@ fn undone(stage: &Stage, check: &Check) -> Verdict {
 /// Plugins that must not run are not to be reached.
 async fn refusals(stage: &Stage) {
     for script in Script::REFUSED {
-        let check = format!("refuses.{}", script.file().trim_start_matches("kit-").replace('-', "_"));
+        if !stage.scripts().any(|other| other == script) {
+            continue;
+        }
         let report = stage.report(script).await;
         let runs = report.as_ref().is_some_and(|report| report["file"] == script.file());
-        stage.ledger.judge(&check, !runs, &format!("the plugin {}", script.file()), || {
+        stage.ledger.judge(&script.refusal(), !runs, &format!("the plugin {}", script.file()), || {
             format!("it runs, and answers at /api/x/{}/", script.name())
         });
     }

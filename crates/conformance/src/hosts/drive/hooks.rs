@@ -43,7 +43,8 @@ impl Hooks {
 
 impl Hook {
     pub(super) async fn publish(&self, caller: &Caller, event: &Value) -> Result<(), String> {
-        self.call(caller, ("POST", "/api/events".to_owned()), event, &[("KIT_EVENT", event.to_string())]).await
+        self.call(caller, ("POST", "/api/events".to_owned()), event, &[("KIT_EVENT", event.to_string())])
+            .await
     }
 
     pub(super) async fn stop(&self, caller: &Caller, plugin: &str) -> Result<(), String> {
@@ -56,7 +57,12 @@ impl Hook {
         self.call(caller, ("POST", path), &json!({}), &[("KIT_PLUGIN", plugin.to_owned())]).await
     }
 
-    pub(super) async fn configure(&self, caller: &Caller, plugin: &str, values: &Value) -> Result<(), String> {
+    pub(super) async fn configure(
+        &self,
+        caller: &Caller,
+        plugin: &str,
+        values: &Value,
+    ) -> Result<(), String> {
         let path = format!("/api/plugins/{plugin}/config");
         let variables = [("KIT_PLUGIN", plugin.to_owned()), ("KIT_CONFIG", values.to_string())];
         self.call(caller, ("PATCH", path), values, &variables).await
@@ -74,7 +80,11 @@ impl Hook {
             Hook::Rest => {
                 let answer = caller.send(method, &path, &[], body.to_string().into_bytes()).await?;
                 let told = String::from_utf8_lossy(&answer.body).chars().take(300).collect::<String>();
-                if answer.status < 300 { Ok(()) } else { Err(format!("{method} {path}: {} {told}", answer.status)) }
+                if answer.status < 300 {
+                    Ok(())
+                } else {
+                    Err(format!("{method} {path}: {} {told}", answer.status))
+                }
             }
             Hook::Command(command) => {
                 let mut shell = Command::new("sh");
@@ -82,7 +92,11 @@ impl Hook {
                 shell.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
                 let output = shell.output().await.map_err(|error| error.to_string())?;
                 let said = String::from_utf8_lossy(&output.stderr);
-                if output.status.success() { Ok(()) } else { Err(format!("{command}: {} {said}", output.status)) }
+                if output.status.success() {
+                    Ok(())
+                } else {
+                    Err(format!("{command}: {} {said}", output.status))
+                }
             }
         }
     }

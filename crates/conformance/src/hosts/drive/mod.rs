@@ -16,8 +16,10 @@ use tokio::time::sleep;
 
 use self::caller::Caller;
 pub use self::hooks::{Hook, Hooks};
+use super::checks::{DRIVE, checks_of};
 use super::ledger::Ledger;
 use super::script::{Order, Script};
+use crate::check::Check;
 use crate::report::Report;
 
 /// Time between two looks at a plugin's report.
@@ -123,9 +125,28 @@ impl Drop for Placed<'_> {
 }
 
 impl Stage {
+    /// The parts that are played: those that look at what was asked for.
     fn scripts(&self) -> impl Iterator<Item = Script> {
-        let quick = self.options.quick;
-        Script::RUN.into_iter().chain(Script::REFUSED).filter(move |script| !quick || *script != Script::Slow)
+        let HostOptions { quick, clauses, .. } = &self.options;
+        let asked =
+            |check: &&Check| clauses.is_empty() || clauses.iter().any(|clause| clause == check.clause);
+        let outside = DRIVE.iter().any(|check| asked(&check) && !check.name.starts_with("refuses."));
+        let refuses = move |script: Script| {
+            let refusal = script.refusal();
+            Script::REFUSED.contains(&script)
+                && DRIVE.iter().any(|check| check.name == refusal && asked(&check))
+        };
+        let plays = move |script: &Script| {
+            let looks = checks_of(*script).iter().any(|check| asked(&check));
+            // What stands outside is seen through one of them, and the other one has the name that is claimed twice.
+            let needed = match script {
+                Script::Acks => outside,
+                Script::Post => refuses(Script::SameName),
+                _ => false,
+            };
+            (looks || needed || refuses(*script)) && !(*quick && *script == Script::Slow)
+        };
+        Script::RUN.into_iter().chain(Script::REFUSED).filter(plays)
     }
 
     /// Publishes an event for a plugin, with what it is to do with it.

@@ -26,6 +26,7 @@ pub(super) async fn all(stage: &Stage) {
     methods(stage).await;
     halves(stage).await;
     answers(stage).await;
+    pages(stage).await;
     closed(stage).await;
 }
 
@@ -34,9 +35,17 @@ fn path(rest: &str) -> String {
 }
 
 /// Judges an answer; none at all is a failure as well.
-fn judge(stage: &Stage, check: &str, sent: &str, answer: &Result<Answer, String>, right: impl Fn(&Answer) -> bool) {
+fn judge(
+    stage: &Stage,
+    check: &str,
+    sent: &str,
+    answer: &Result<Answer, String>,
+    right: impl Fn(&Answer) -> bool,
+) {
     stage.ledger.judge(check, answer.as_ref().is_ok_and(right), sent, || match answer {
-        Ok(answer) => format!("{} {:?} {}", answer.status, answer.headers, String::from_utf8_lossy(&answer.body)),
+        Ok(answer) => {
+            format!("{} {:?} {}", answer.status, answer.headers, String::from_utf8_lossy(&answer.body))
+        }
         Err(why) => why.clone(),
     });
 }
@@ -73,7 +82,9 @@ async fn headers(stage: &Stage) {
     });
     let told = |answer: &Answer, what: &str| answer.json()["headers"].to_string().contains(what);
     let forged = "a request with X-Temps-User-Id and X-Temps-Kit";
-    judge(stage, "routes.no_forgery", forged, &answer, |answer| answer.status == 200 && !told(answer, "forged"));
+    judge(stage, "routes.no_forgery", forged, &answer, |answer| {
+        answer.status == 200 && !told(answer, "forged")
+    });
     let token = stage.caller.token.clone().unwrap_or_else(|| "session=crumb".to_owned());
     judge(stage, "routes.no_credentials", "a request with a cookie and a token", &answer, |answer| {
         answer.status == 200 && !told(answer, "crumb") && !told(answer, &token)
@@ -103,7 +114,8 @@ async fn methods(stage: &Stage) {
 }
 
 async fn halves(stage: &Stage) {
-    let (check, sent) = ("routes.streams", "GET of a stream whose second part waits until the first was seen");
+    let (check, sent) =
+        ("routes.streams", "GET of a stream whose second part waits until the first was seen");
     let response = stage.caller.open("GET", &path("/halves"), &[], Full::<Bytes>::default()).await;
     let Ok(response) = response else {
         return stage.ledger.judge(check, false, sent, || "no answer".to_owned());
@@ -118,21 +130,46 @@ async fn halves(stage: &Stage) {
 async fn answers(stage: &Stage) {
     let answer = stage.caller.get(&path("/redirect")).await;
     judge(stage, "routes.redirect", "a redirect to /echo?there=1", &answer, |answer| {
-        answer.headers.get("location").is_some_and(|to| to.to_str().is_ok_and(|to| to.ends_with("/api/x/kit-acks/echo?there=1")))
+        answer
+            .headers
+            .get("location")
+            .is_some_and(|to| to.to_str().is_ok_and(|to| to.ends_with("/api/x/kit-acks/echo?there=1")))
     });
     let answer = stage.caller.get(&path("/cookies")).await;
-    judge(stage, "routes.no_cookies_back", "an answer with Set-Cookie and Access-Control-Allow-Origin", &answer, |answer| {
-        let allowed = answer.headers.keys().any(|name| name.as_str().starts_with("access-control"));
-        let cookie = answer.headers.get_all("set-cookie").iter().any(|value| value.to_str().is_ok_and(|it| it.contains("kit=")));
-        answer.status == 200 && !allowed && !cookie
-    });
+    judge(
+        stage,
+        "routes.no_cookies_back",
+        "an answer with Set-Cookie and Access-Control-Allow-Origin",
+        &answer,
+        |answer| {
+            let allowed = answer.headers.keys().any(|name| name.as_str().starts_with("access-control"));
+            let cookie = answer
+                .headers
+                .get_all("set-cookie")
+                .iter()
+                .any(|value| value.to_str().is_ok_and(|it| it.contains("kit=")));
+            answer.status == 200 && !allowed && !cookie
+        },
+    );
+}
+
+async fn pages(stage: &Stage) {
+    let right = |answer: &Answer| {
+        answer.status == 200 && String::from_utf8_lossy(&answer.body).contains("a page of the kit")
+    };
+    let answer = stage.caller.get(&path("/ui/")).await;
+    judge(stage, "pages.there", "GET /api/x/kit-acks/ui/", &answer, right);
+    let answer = stage.caller.stranger().get(&path("/ui/")).await;
+    judge(stage, "pages.open", "GET /api/x/kit-acks/ui/ without a token", &answer, right);
 }
 
 async fn closed(stage: &Stage) {
     if stage.caller.token.is_some() {
         let answer = stage.caller.stranger().get(&path("/echo")).await;
         let check = "routes.signed_in";
-        judge(stage, check, "GET without a token", &answer, |answer| answer.status >= 300 && answer.json()["target"].is_null());
+        judge(stage, check, "GET without a token", &answer, |answer| {
+            answer.status >= 300 && answer.json()["target"].is_null()
+        });
     }
     for inner in ["/_temps/channel", "/_temps/x", "/_events", "/%5fevents", "/a/../_events"] {
         let answer = stage.caller.send("POST", &path(inner), &[], b"{}".to_vec()).await;
@@ -145,5 +182,7 @@ async fn closed(stage: &Stage) {
 /// What is seen of a plugin that was stopped.
 pub(super) async fn stopped(stage: &Stage) {
     let answer = stage.caller.get(&path("/report")).await;
-    judge(stage, "stop.unreachable", "GET of a plugin that was stopped", &answer, |answer| answer.status == 503);
+    judge(stage, "stop.unreachable", "GET of a plugin that was stopped", &answer, |answer| {
+        answer.status == 503
+    });
 }

@@ -1,39 +1,61 @@
 //! The play: what happens to each scripted plugin, in order. The plugins do not know of each other, so they are played
 //! with at the same time.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::super::script::Script;
 use super::{Placed, Stage, outside, result};
+
+/// How long a host has at least to take in a plugin that it must refuse.
+const REFUSAL_TIME: Duration = Duration::from_secs(8);
 
 /// More events than may be unacked.
 const MANY: usize = 70;
 
 /// Plays everything.
 pub(super) async fn all(stage: &Stage, placed: &Placed<'_>, progress: &impl Fn(&str)) {
+    let plays = |script| stage.scripts().any(|other| other == script);
     let acks = async {
-        acks(stage, progress).await;
-        progress("kit-acks is through");
+        if plays(Script::Acks) {
+            acks(stage, progress).await;
+            progress("kit-acks is through");
+        }
     };
     let plain = async {
-        plain(stage).await;
-        progress("kit-plain is through");
+        if plays(Script::Plain) {
+            plain(stage).await;
+            progress("kit-plain is through");
+        }
     };
     let post = async {
-        post(stage, placed).await;
-        progress("kit-post is through");
+        if plays(Script::Post) {
+            post(stage, placed).await;
+            progress("kit-post is through");
+        }
     };
     let starts = async {
-        stage.settled(Script::Starts, "starts.channel_hangs").await;
-        progress("kit-starts is through");
+        if plays(Script::Starts) {
+            stage.settled(Script::Starts, "starts.channel_hangs").await;
+            progress("kit-starts is through");
+        }
     };
     let slow = async {
         // Twice as long as everything else: 30 s until ready is late, and 30 s until three requests for health failed.
-        if !stage.options.quick && !stage.settled(Script::Slow, "slow.unwell").await {
+        if plays(Script::Slow) && !stage.settled(Script::Slow, "slow.unwell").await {
             stage.settled(Script::Slow, "slow.unwell").await;
         }
     };
-    tokio::join!(acks, plain, post, starts, slow);
+    let others = async {
+        if plays(Script::Long) {
+            stage.until(Script::Long, |_| true).await;
+        }
+        // A host has had its time for those that it must refuse.
+        sleep(REFUSAL_TIME).await;
+    };
+    tokio::join!(acks, plain, post, starts, slow, others);
 }
 
 async fn acks(stage: &Stage, progress: &impl Fn(&str)) {
@@ -46,8 +68,9 @@ async fn acks(stage: &Stage, progress: &impl Fn(&str)) {
     if !stage.options.quick {
         stage.publish(me, "never_once").await;
     }
-    for _ in 0..MANY {
-        stage.publish(me, "hold").await;
+    for number in 1..=MANY {
+        let data = json!({"to": me.name(), "order": "hold", "last": number == MANY});
+        stage.publish_as("kit.step", data).await;
     }
     stage.settled(me, "acks.any_order").await;
     stage.publish(me, "error_once").await;
@@ -75,7 +98,8 @@ async fn acks(stage: &Stage, progress: &impl Fn(&str)) {
 async fn change(stage: &Stage) {
     let me = Script::Acks;
     stage.remember(me, "times", &json!(7)).await;
-    let outcome = stage.options.hooks.configure.configure(&stage.caller, me.name(), &json!({"times": 7})).await;
+    let outcome =
+        stage.options.hooks.configure.configure(&stage.caller, me.name(), &json!({"times": 7})).await;
     if outcome.is_ok() {
         stage.remember(me, "expected/config.change", &json!("a change of the setting times")).await;
         stage.settled(me, "config.change").await;
@@ -145,7 +169,9 @@ async fn post(stage: &Stage, placed: &Placed<'_>) {
         return;
     }
     // The name has an owner now.
-    if let Err(error) = placed.place(Script::SameName) {
+    if stage.scripts().any(|script| script == Script::SameName)
+        && let Err(error) = placed.place(Script::SameName)
+    {
         stage.ledger.remember("hook/place", error.to_string());
     }
     stage.publish(me, "ok").await;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -29,7 +29,8 @@ pub(super) struct Channel {
     /// Counts all channels of all lives.
     pub(super) number: u64,
     writer: Mutex<UnixStream>,
-    waiting: Mutex<HashMap<String, Sender<Value>>>,
+    /// Who waits for an answer, by id; nobody any more once the channel is lost.
+    waiting: Mutex<Option<HashMap<String, Sender<Value>>>>,
     /// The frame with the settings that came first.
     pub(super) config: Mutex<Option<Value>>,
 }
@@ -54,14 +55,19 @@ impl Channel {
     /// Sends a text that is a request, and returns where its answer comes.
     pub(super) fn begin(&self, id: &Value, text: &str) -> Receiver<Value> {
         let (tell, told) = channel();
-        locked(&self.waiting).insert(id.to_string(), tell);
+        if let Some(waiting) = locked(&self.waiting).as_mut() {
+            waiting.insert(id.to_string(), tell);
+        }
         self.send(TEXT, text.as_bytes());
         told
     }
 
     /// Waits for an answer.
     pub(super) fn answer(told: &Receiver<Value>) -> Result<Value, String> {
-        told.recv_timeout(ANSWER_TIMEOUT).map_err(|_| format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
+        told.recv_timeout(ANSWER_TIMEOUT).map_err(|error| match error {
+            RecvTimeoutError::Timeout => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+            RecvTimeoutError::Disconnected => "the loss of the channel".to_owned(),
+        })
     }
 
     /// Asks, and waits for the whole answer.
@@ -79,6 +85,11 @@ impl Channel {
             Some(error) => Err(error.clone()),
             None => Ok(answer.get("result").cloned().unwrap_or_default()),
         }
+    }
+
+    /// Whether it was not lost.
+    pub(super) fn is_open(&self) -> bool {
+        locked(&self.waiting).is_some()
     }
 
     /// Loses the connection without a word.
@@ -107,7 +118,7 @@ pub(super) fn serve(
     let mine = Arc::new(Channel {
         number,
         writer: Mutex::new(writer),
-        waiting: Mutex::default(),
+        waiting: Mutex::new(Some(HashMap::new())),
         config: Mutex::default(),
     });
     *locked(&plugin.channel) = Some(Arc::clone(&mine));
@@ -124,7 +135,7 @@ pub(super) fn serve(
         *current = None;
     }
     // Whoever still waits learns that nothing will come.
-    locked(&mine.waiting).clear();
+    *locked(&mine.waiting) = None;
     ended
 }
 
@@ -145,7 +156,9 @@ fn begin(plugin: &Arc<Plugin>, mine: &Arc<Channel>) {
 
 fn judge_upgrade(plugin: &Plugin, request: &Request) {
     let has = |name: &str, word: &str| {
-        request.header(name).is_some_and(|value| value.to_ascii_lowercase().split(',').any(|part| part.trim() == word))
+        request
+            .header(name)
+            .is_some_and(|value| value.to_ascii_lowercase().split(',').any(|part| part.trim() == word))
     };
     let key = request.header("sec-websocket-key").unwrap_or_default();
     let right = request.method == "GET"
@@ -205,12 +218,16 @@ fn take(plugin: &Arc<Plugin>, mine: &Arc<Channel>, text: &[u8]) {
     match frame["type"].as_str() {
         Some("event") => {
             let configured = plugin.script() != Script::Acks || locked(&mine.config).is_some();
-            plugin.ledger.judge("config.first", configured, "a channel", || "an event before the config frame".into());
+            plugin
+                .ledger
+                .judge("config.first", configured, "a channel", || "an event before the config frame".into());
             events::take_over(plugin, mine, &frame["event"]);
         }
         Some("response") => take_response(plugin, mine, frame),
         Some("config") if plugin.script() == Script::Plain => {
-            plugin.ledger.judge("plain.no_config", false, "a ready line without features", || frame.to_string());
+            plugin
+                .ledger
+                .judge("plain.no_config", false, "a ready line without features", || frame.to_string());
         }
         Some("config") => questions::take_config(plugin, mine, frame),
         // A later version may say more.
@@ -223,7 +240,7 @@ fn take_response(plugin: &Plugin, mine: &Channel, frame: Value) {
     let told = |error: &Value| error["code"].is_string() && error["message"].is_string();
     let right = result.is_some() != error.is_some() && error.is_none_or(told);
     plugin.ledger.judge("channel.outcomes", right, "a request", || frame.to_string());
-    let waiting = locked(&mine.waiting).remove(&frame["id"].to_string());
+    let waiting = locked(&mine.waiting).as_mut().and_then(|waiting| waiting.remove(&frame["id"].to_string()));
     let has_id = frame.get("id").is_some();
     plugin.ledger.judge("channel.ids", waiting.is_some() && has_id, "one request", || {
         format!("an answer that nobody waits for: {frame}")

@@ -56,6 +56,8 @@ pub(super) struct Desk {
     seen: BTreeMap<String, Seen>,
     /// Ids of events that are held back, in the order in which they came.
     held: Vec<Value>,
+    /// Whether the last of them has come.
+    last_held: bool,
     /// Whether somebody waits to ack them.
     releases: bool,
     /// Counts what came, so that quiet can be told.
@@ -121,7 +123,9 @@ fn judge_event(plugin: &Plugin, event: &Value) {
     match plugin.script() {
         Script::Acks => {
             let wanted = kind == "kit.step" || kind.starts_with("deployment.");
-            ledger.judge("events.asked_for", wanted, "a manifest with kit.step and deployment.*", || kind.to_owned());
+            ledger.judge("events.asked_for", wanted, "a manifest with kit.step and deployment.*", || {
+                kind.to_owned()
+            });
         }
         Script::Plain => {
             let wanted = event["data"]["to"] == plugin.script().name();
@@ -132,7 +136,8 @@ fn judge_event(plugin: &Plugin, event: &Value) {
     }
     if kind.starts_with("deployment.") && event["data"].get("to").is_none() {
         let right = matches!(Payload::read(kind, &event["data"]), Ok(Some(_)));
-        ledger.judge("events.payload", right, "something that happened to a deployment", || event.to_string());
+        ledger
+            .judge("events.payload", right, "something that happened to a deployment", || event.to_string());
     }
 }
 
@@ -157,7 +162,9 @@ fn note(plugin: &Plugin, channel: Option<&Arc<Channel>>, event: &Value) -> Seen 
         });
     } else {
         ledger.judge("acks.same", before.event == *event, &before.event.to_string(), || event.to_string());
-        ledger.judge(settled(plugin), !before.settled, "an event that was settled", || format!("it came again: {event}"));
+        ledger.judge(settled(plugin), !before.settled, "an event that was settled", || {
+            format!("it came again: {event}")
+        });
     }
     if let Some(alone) = &desk.alone {
         ledger.judge("crash.alone", *alone == id, "an event that crashed the plugin, not acked yet", || {
@@ -196,7 +203,8 @@ fn play(plugin: &Arc<Plugin>, channel: Option<&Arc<Channel>>, event: &Value, bef
     let number = channel.map_or(0, |channel| channel.number);
     match event["data"]["order"].as_str().unwrap_or_default() {
         "error_once" if first => {
-            let checks = if channel.is_some() { ["acks.error", "acks.go_on"] } else { ["post.again", "post.again"] };
+            let checks =
+                if channel.is_some() { ["acks.error", "acks.go_on"] } else { ["post.again", "post.again"] };
             for check in checks {
                 ledger.expect(check, "an answer that says error");
             }
@@ -215,7 +223,7 @@ fn play(plugin: &Arc<Plugin>, channel: Option<&Arc<Channel>>, event: &Value, bef
             }
             Reply::Ok
         }
-        "hold" => hold(plugin, &event["id"]),
+        "hold" => hold(plugin, event),
         "lose" | "lose_restart" if first => {
             let check = if plugin.script() == Script::Acks { "acks.lost_channel" } else { "plain.restart" };
             ledger.expect(check, "the loss of the channel");
@@ -224,14 +232,18 @@ fn play(plugin: &Arc<Plugin>, channel: Option<&Arc<Channel>>, event: &Value, bef
             Reply::Later
         }
         "lose" => {
-            ledger.judge("acks.lost_channel", number > before.channel, "a lost channel", || "the event over the old one".into());
+            ledger.judge("acks.lost_channel", number > before.channel, "a lost channel", || {
+                "the event over the old one".into()
+            });
             Reply::Ok
         }
         "crash_once" if first => crash(plugin, "crash.alone"),
         "crash_once" => stay_alone(plugin, &event["id"]),
         "poison" if before.times < 3 => crash(plugin, "crash.dead_letter"),
         "poison" => {
-            ledger.judge("crash.dead_letter", false, "an event that crashed the plugin three times", || "it came again".into());
+            ledger.judge("crash.dead_letter", false, "an event that crashed the plugin three times", || {
+                "it came again".into()
+            });
             Reply::Ok
         }
         "after_poison" => {
@@ -261,7 +273,9 @@ fn play(plugin: &Arc<Plugin>, channel: Option<&Arc<Channel>>, event: &Value, bef
         "kept" if event["data"]["last"] == true => {
             let desk = locked(&plugin.events);
             let kept = desk.seen.values().filter(|seen| seen.event["data"]["order"] == "kept").count();
-            ledger.judge("events.kept", kept == 3, "3 events while the plugin was stopped", || format!("{kept} of them"));
+            ledger.judge("events.kept", kept == 3, "3 events while the plugin was stopped", || {
+                format!("{kept} of them")
+            });
             Reply::Ok
         }
         _ => Reply::Ok,
@@ -276,9 +290,10 @@ fn crash(plugin: &Plugin, check: &str) -> Reply {
 }
 
 /// Keeps an event until the host falls quiet, or sends more than it may.
-fn hold(plugin: &Arc<Plugin>, id: &Value) -> Reply {
+fn hold(plugin: &Arc<Plugin>, event: &Value) -> Reply {
     let mut desk = locked(&plugin.events);
-    desk.held.push(id.clone());
+    desk.held.push(event["id"].clone());
+    desk.last_held |= event["data"]["last"] == true;
     let held = desk.held.len();
     plugin.ledger.judge("acks.window", held <= MAX_UNACKED_EVENTS, "no acks", || format!("{held} events"));
     plugin.ledger.expect("acks.any_order", "acks in the reverse order");
@@ -303,16 +318,15 @@ fn release(plugin: &Plugin) {
     }
     let mut desk = locked(&plugin.events);
     desk.releases = false;
-    let held = std::mem::take(&mut desk.held);
+    let (held, last) = (std::mem::take(&mut desk.held), desk.last_held);
     drop(desk);
     let channel = plugin.channel();
     for id in held.iter().rev() {
         channel.iter().for_each(|channel| channel.ack(id, Ok(())));
         settle(plugin, id);
     }
-    plugin.ledger.remember("released", plugin.ledger.number("released") + held.len() as u64);
-    // The last ones come only when the acks of those before were taken.
-    if plugin.ledger.number("released") > MAX_UNACKED_EVENTS as u64 {
+    // It comes only when the acks of those before were taken.
+    if last {
         plugin.ledger.judge("acks.any_order", true, "", String::new);
     }
 }
@@ -336,7 +350,9 @@ fn ack_too_much(plugin: &Arc<Plugin>, channel: &Arc<Channel>, id: &Value) {
     let (plugin, channel) = (Arc::clone(plugin), Arc::clone(channel));
     thread::spawn(move || {
         let answer = channel.ask(&plugin, "list_projects", &json!({}));
-        plugin.ledger.judge("acks.ignored", answer.is_ok(), "a second ack, and one of an unknown id", || format!("{answer:?}"));
+        plugin.ledger.judge("acks.ignored", answer.is_ok(), "a second ack, and one of an unknown id", || {
+            format!("{answer:?}")
+        });
     });
 }
 
@@ -356,7 +372,9 @@ fn watch_for_a_ping(plugin: &Arc<Plugin>, id: &Value) {
             return;
         }
         let pinged = locked(&plugin.events).pings > before;
-        plugin.ledger.judge("plain.ping", pinged, "an event", || format!("no ping within {} s", SETTLED.as_secs()));
+        plugin
+            .ledger
+            .judge("plain.ping", pinged, "an event", || format!("no ping within {} s", SETTLED.as_secs()));
         settle(&plugin, &id);
     });
 }

@@ -102,7 +102,8 @@ fn read(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
         }
     }
     let mut request = Request { method, target, version, headers, body: Vec::new() };
-    let chunked = request.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    let chunked =
+        request.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
     let length = request.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
     if chunked {
         loop {

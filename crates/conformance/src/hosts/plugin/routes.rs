@@ -33,6 +33,11 @@ pub(super) fn answer(plugin: &Arc<Plugin>, request: &Request) -> Outcome {
         "/_temps/channel" => channel(plugin),
         "/_events" if plugin.script() == Script::Post => Outcome::Answer(posted::take(plugin, request)),
         "/report" => Outcome::Answer(Answer::json(&report(plugin))),
+        "/ui/" => Outcome::Answer(Answer {
+            headers: vec![("Content-Type", "text/html; charset=utf-8".to_owned())],
+            body: b"<!doctype html><title>kit</title><p>a page of the kit</p>".to_vec(),
+            ..Answer::status(200)
+        }),
         "/echo" => Outcome::Answer(echo(plugin, request)),
         "/halves" => Outcome::Halves,
         "/redirect" => Outcome::Answer(Answer {
@@ -69,7 +74,9 @@ fn health(plugin: &Plugin) -> Answer {
     if let Some(before) = before.as_u64() {
         let gap = now.saturating_sub(before);
         let right = gap >= HEALTH_INTERVAL.0 && gap <= HEALTH_INTERVAL.1;
-        ledger.judge("health.asked", right, "a plugin that is well", || format!("{gap} ms between two requests"));
+        ledger.judge("health.asked", right, "a plugin that is well", || {
+            format!("{gap} ms between two requests")
+        });
     } else {
         ledger.expect("health.asked", "a plugin that is well");
     }
@@ -81,8 +88,10 @@ fn channel(plugin: &Arc<Plugin>) -> Outcome {
         Script::Starts => starts::channel(plugin),
         Script::Acks | Script::Plain => Outcome::Channel,
         script => {
-            if script == Script::Post {
-                start::judge_directory(plugin);
+            match script {
+                Script::Post => start::judge_directory(plugin),
+                Script::Long => plugin.ledger.judge("handshake.largest_lines", true, "", String::new),
+                _ => {}
             }
             Outcome::Answer(Answer::status(404))
         }
@@ -104,7 +113,9 @@ fn echo(plugin: &Plugin, request: &Request) -> Answer {
 /// Sends one half, and the other when `/remember/half` was called meanwhile.
 pub(super) fn answer_in_halves(plugin: &Plugin, writer: &mut impl Write) -> io::Result<()> {
     plugin.ledger.remember("half", Value::Null);
-    writer.write_all(b"HTTP/1.1 200 -\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    writer.write_all(
+        b"HTTP/1.1 200 -\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+    )?;
     writer.write_all(b"f\r\ndata: first\n\n\x20\x20\r\n")?;
     let begin = Instant::now();
     while plugin.ledger.fact("half").is_null() && begin.elapsed() < HALF_TIMEOUT {

@@ -94,28 +94,35 @@ pub(super) fn judge(plugin: &Plugin) {
     let program = std::env::current_exe().unwrap_or_default();
     let copied = program != Path::new(&plugin.order.placed);
     ledger.judge("start.copy", copied, "a start", || format!("the program runs as {}", program.display()));
-    ledger.judge("inspection.data", ledger.fact("inspected").is_null(), "a file in the data directory of the inspection", || {
-        "it is there in the first real start".to_owned()
-    });
+    ledger.judge(
+        "inspection.data",
+        ledger.fact("inspected").is_null(),
+        "a file in the data directory of the inspection",
+        || "it is there in the first real start".to_owned(),
+    );
 }
 
 /// A plugin in a directory, started by a script, has come to here.
 pub(super) fn judge_directory(plugin: &Plugin) {
-    plugin.ledger.judge("handshake.largest_lines", true, "", String::new);
     plugin.ledger.judge("start.script", true, "", String::new);
     let program = std::env::current_exe().unwrap_or_default();
     let copied = !program.starts_with(&plugin.order.placed);
-    plugin.ledger.judge("start.directory", copied, "a directory", || format!("the program runs as {}", program.display()));
+    plugin.ledger.judge("start.directory", copied, "a directory", || {
+        format!("the program runs as {}", program.display())
+    });
 }
 
 fn judge_socket(plugin: &Plugin) {
     let path = &plugin.start.socket;
     let length = path.as_os_str().len();
-    let mode = path.parent().and_then(|parent| std::fs::metadata(parent).ok()).map(|meta| meta.permissions().mode());
+    let mode =
+        path.parent().and_then(|parent| std::fs::metadata(parent).ok()).map(|meta| meta.permissions().mode());
     let closed = mode.is_some_and(|mode| mode & 0o007 == 0);
     let kept = path.is_absolute() && length <= MAX_SOCKET_PATH && closed;
     plugin.ledger.judge("start.socket_path", kept, "a start", || {
-        let mode = mode.map_or("a directory that is not there".to_owned(), |mode| format!("the mode {:o}", mode & 0o7777));
+        let mode = mode.map_or("a directory that is not there".to_owned(), |mode| {
+            format!("the mode {:o}", mode & 0o7777)
+        });
         format!("{} of {length} bytes, in {mode}", path.display())
     });
 }
@@ -154,7 +161,10 @@ fn wrong_variables(plugin: &Plugin) -> Vec<String> {
     };
     let version = start.variable("TEMPS_API_VERSION");
     let numbers: Vec<Result<u32, _>> = version.split('.').map(str::parse).collect();
-    expect("TEMPS_API_VERSION", numbers.len() == 3 && numbers[0] == Ok(1) && numbers.iter().all(Result::is_ok));
+    expect(
+        "TEMPS_API_VERSION",
+        numbers.len() == 3 && numbers[0] == Ok(1) && numbers.iter().all(Result::is_ok),
+    );
     let known = Feature::parse_list(start.variable("TEMPS_FEATURES"));
     expect("TEMPS_FEATURES", start.environment.contains_key("TEMPS_FEATURES") && !known.is_empty());
     expect("TEMPS_PLUGIN_NAME", start.name.as_deref() == Some(plugin.script().name()));
@@ -188,7 +198,10 @@ pub(super) fn fill_the_output(plugin: &Plugin) {
         let _ = tell.send(());
     });
     let read = told.recv_timeout(OUTPUT_TIMEOUT).is_ok();
-    plugin.ledger.judge("output.drained", read, "512 KiB on standard output and on standard error after ready", || {
-        format!("it was not read within {} s", OUTPUT_TIMEOUT.as_secs())
-    });
+    plugin.ledger.judge(
+        "output.drained",
+        read,
+        "512 KiB on standard output and on standard error after ready",
+        || format!("it was not read within {} s", OUTPUT_TIMEOUT.as_secs()),
+    );
 }

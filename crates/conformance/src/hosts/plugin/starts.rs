@@ -52,7 +52,10 @@ pub(super) fn before_ready(plugin: &Arc<Plugin>) {
             plugin.ledger.expect("starts.exit", "an exit with status 3 before ready");
             std::process::exit(3);
         }
-        (Script::Starts, READY_FALSE) => plugin.ledger.expect("starts.ready_false", "ready:false"),
+        (Script::Starts, READY_FALSE) => {
+            plugin.ledger.judge("handshake.later_minor", true, "", String::new);
+            plugin.ledger.expect("starts.ready_false", "ready:false");
+        }
         (Script::Slow, NEVER_READY) => {
             plugin.ledger.expect("slow.ready", "no ready line");
             tick(plugin, "late");

@@ -92,17 +92,23 @@ fn judge_the_last(plugin: &Arc<Plugin>) {
     ledger.remember("deaf", false);
     ledger.remember("stopping", false);
     let lasted = ledger.number("grace");
-    ledger.judge("stop.grace", lasted >= GRACE_MS.0 && lasted <= GRACE_MS.1, "SIGTERM, which the plugin did not heed", || {
-        format!("the end after {lasted} ms")
-    });
+    ledger.judge(
+        "stop.grace",
+        lasted >= GRACE_MS.0 && lasted <= GRACE_MS.1,
+        "SIGTERM, which the plugin did not heed",
+        || format!("the end after {lasted} ms"),
+    );
     let (plugin, file) = (Arc::clone(plugin), plugin.start.data.join("child"));
     let count = move || fs::metadata(&file).map_or(0, |meta| meta.len());
     let before = count();
     thread::spawn(move || {
         thread::sleep(TICK * 10);
         let after = count();
-        plugin.ledger.judge("stop.nothing_left", before == after && before > 0, "a child of the plugin", || {
-            format!("it has counted from {before} to {after} since the plugin was killed")
-        });
+        plugin.ledger.judge(
+            "stop.nothing_left",
+            before == after && before > 0,
+            "a child of the plugin",
+            || format!("it has counted from {before} to {after} since the plugin was killed"),
+        );
     });
 }

@@ -119,7 +119,9 @@ fn bounds(trial: &Trial<'_>) {
 
 fn expiry(trial: &Trial<'_>) {
     let check = "kv.expires";
-    trial.expect(check, "kv_put", &json!({"key": "t", "value": 1, "ttl": 600}), |got| got["revision"].is_u64());
+    trial.expect(check, "kv_put", &json!({"key": "t", "value": 1, "ttl": 600}), |got| {
+        got["revision"].is_u64()
+    });
     trial.expect(check, "kv_get", &json!({"key": "t"}), |got| got["expires_at"].is_string());
     trial.call("kv_put", &json!({"key": "t", "value": 1, "ttl": 1}));
     // Time itself is what is waited for.
