@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A whole host in plain Python that keeps every rule but the one that its second argument names: faulty_host.py HOME [FAULT]."""
-import base64, itertools, json, os, queue, re, secrets, select, shutil, signal, socket, struct, subprocess, sys, threading, time
+import base64, errno, itertools, json, os, queue, re, secrets, select, shutil, signal, socket, struct, subprocess, sys, threading, time
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -52,8 +52,16 @@ class Life:
         argv = [program, "--socket-path", self.socket, "--auth-secret", self.secret, "--data-dir", data]
         argv += ["--verbose", "1"] if faulty("another_argument") else []
         stdin = subprocess.PIPE if faulty("open_stdin") else subprocess.DEVNULL
-        self.process = subprocess.Popen(argv, env=env, cwd="/" if faulty("other_directory") else data, stdin=stdin,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+        while True:
+            try:
+                self.process = subprocess.Popen(argv, env=env, cwd="/" if faulty("other_directory") else data, stdin=stdin,
+                                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+                break
+            except OSError as error:
+                # A child that another thread is starting may still hold the copy open.
+                if error.errno != errno.ETXTBSY:
+                    raise
+                time.sleep(0.01)
         self.read, self.ended = b"", threading.Event()
         if not faulty("deaf"):
             spawn(self.drain, self.process.stderr)
@@ -226,6 +234,7 @@ class Plugin:
         self.wanted, self.life, self.channel, self.running, self.features = True, None, None, threading.Event(), []
         self.lock = threading.RLock()
         self.line, self.flight, self.retries, self.suspects, self.crashes = [], {}, [], [], {}
+        self.sent, self.lost, self.alone = set(), threading.Event(), None
         self.config, self.revision, self.entries, self.number, self.done = {}, 0, {}, 0, []
         for name, schema in ((manifest.get("config") or {}).get("properties") or {}).items():
             if "default" in schema and not faulty("no_defaults"):
@@ -287,18 +296,24 @@ class Plugin:
         if faulty("fragments"):
             channel.send('{"type":', whole=False)
             channel.send('"weather"}', 0)
-        self.channel = channel
+        self.channel, self.sent = channel, set()
+        self.lost.clear()
         spawn(self.keep, channel, life)
 
     def has(self, feature):
         return feature in self.features
 
     def keep(self, channel, life):
-        channel.read()
+        try:
+            channel.read()
+        except OSError:
+            channel.lose()
         with self.lock:
             lost, self.flight = list(self.flight.values()), {}
-            if not faulty("forgets_on_loss") or not self.wanted or life.ended.is_set():
+            self.sent = {event["id"] for event in lost}
+            if not faulty("forgets_on_loss") or not self.wanted or life.ended.wait(0.2):
                 self.line = [event for event in lost if event["id"] not in map(lambda e: e["id"], self.line)] + self.line
+        self.lost.set()
         if not self.wanted or life.ended.wait(0.05):
             return
         if (self.has("reconnect") and not faulty("restarts_always")) or faulty("reconnects_always"):
@@ -363,7 +378,12 @@ class Plugin:
     def next(self):
         with self.lock:
             if self.suspects and not faulty("not_alone"):
-                return self.suspects.pop(0) if not self.flight else None
+                if self.flight:
+                    return None
+                self.alone = self.suspects[0]["id"]
+                return self.suspects.pop(0)
+            if self.alone and self.alone in self.flight:
+                return None
             self.line, self.suspects = self.suspects + self.line, []
             due = [retry for retry in self.retries if retry[0] <= time.monotonic()]
             if due:
@@ -390,7 +410,7 @@ class Plugin:
                 channel = self.channel
                 channel.tell(type="event", event=event)
                 if not faulty("no_ping"):
-                    channel.pongs[event["id"].encode()] = lambda: later(5, self.lived, channel, event)
+                    channel.pongs[event["id"].encode()] = lambda event=event: later(5, self.lived, channel, event)
                     channel.send(event["id"], 9)
 
     def lived(self, channel, event):
@@ -431,14 +451,12 @@ class Plugin:
                 self.fail(self.flight[identity])
 
     def crash(self):
+        """What was in flight may have been the reason; each of it comes alone."""
+        self.lost.wait(5)
         with self.lock:
-            time.sleep(0.2)
-            lost = {event["id"]: event for event in list(self.flight.values()) + self.line if event["id"] in self.flight or event.get("sent")}
-            self.flight = {}
-            fresh = [event for event in self.line if event["data"].get("order") not in ("crash_once", "poison")]
-            blamed = [event for event in list(lost.values()) + self.line if event["data"].get("order") in ("crash_once", "poison")]
-            self.line = fresh
-            for event in {event["id"]: event for event in blamed}.values():
+            blamed = [event for event in self.line if event["id"] in self.sent]
+            self.line = [event for event in self.line if event["id"] not in self.sent]
+            for event in blamed:
                 times = self.crashes[event["id"]] = self.crashes.get(event["id"], 0) + 1
                 if times < 3 or faulty("endless_poison"):
                     self.suspects.append(event)
@@ -602,7 +620,10 @@ class Handler(BaseHTTPRequestHandler):
         self.raw_requestline = self.rfile.readline(65537)
         self.close_connection = True
         if self.raw_requestline and self.parse_request():
-            self.route()
+            try:
+                self.route()
+            except OSError:
+                pass
 
     def body(self):
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
