@@ -11,6 +11,7 @@ mod egress;
 mod endings;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod hosts;
 mod plugins;
 #[cfg(feature = "postgres")]
 mod postgres;
