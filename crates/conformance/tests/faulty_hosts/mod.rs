@@ -70,7 +70,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("config_to_all", &["plain.no_config"]),
     ("no_grants", &["data.permission"]),
     ("reconnects_always", &["plain.restart"]),
-    ("no_ping", &["plain.ping"]),
+    ("no_ping", &["plain.ping", "plain.settled"]),
     ("plain_again", &["plain.settled"]),
     ("no_filters", &["events.filtered"]),
     ("gives_up_on_crashes", &["crash.restart"]),
@@ -82,9 +82,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("posts_twice", &["post.settled"]),
     ("takes_any_answer", &["post.again"]),
     ("takes_not_ready", &["starts.ready_false"]),
-    ("gives_up_on_exits", &["starts.exit"]),
     ("takes_500_for_none", &["starts.channel_refused"]),
-    ("waits_for_the_channel", &["starts.channel_hangs"]),
     ("takes_talk", &["refuses.talks_first"]),
     ("takes_ready_first", &["refuses.ready_first"]),
     ("takes_long_manifest", &["refuses.long_manifest"]),
@@ -124,6 +122,11 @@ pub(crate) const WITHOUT_A_FAULT: &[(&str, &str)] = &[
     (
         "start.script",
         "a host that starts no scripts does not start the directory either, which start.directory finds",
+    ),
+    ("starts.exit", "a plugin that is not started again tells nothing; all of kit-starts is missing then"),
+    (
+        "starts.channel_hangs",
+        "a plugin that is held for ever tells nothing; all of kit-starts is missing then",
     ),
     ("events.payload", "the host in Python has no deployments; the check is made of the daemon"),
 ];

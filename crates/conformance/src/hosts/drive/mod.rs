@@ -7,8 +7,10 @@ mod hooks;
 mod outside;
 mod play;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -75,6 +77,8 @@ struct Stage {
     ledger: Ledger,
     /// Counts events.
     events: AtomicU64,
+    /// The last report of each plugin, for those that can no more be reached.
+    reports: Mutex<BTreeMap<Script, Value>>,
 }
 
 /// Checks a host. `progress` is told what is going on.
@@ -88,7 +92,13 @@ pub async fn run(options: HostOptions, progress: impl Fn(&str)) -> Result<Report
     let begin = Instant::now();
     let caller = Caller::new(&options.url, options.token.clone())
         .ok_or_else(|| HostError::Address(options.url.clone()))?;
-    let stage = Stage { options, caller, ledger: Ledger::default(), events: AtomicU64::new(0) };
+    let stage = Stage {
+        options,
+        caller,
+        ledger: Ledger::default(),
+        events: AtomicU64::new(0),
+        reports: Mutex::default(),
+    };
     let placed = Placed(&stage);
     for script in stage.scripts().filter(|script| *script != Script::SameName) {
         placed.place(script)?;
@@ -172,7 +182,10 @@ impl Stage {
     async fn report(&self, script: Script) -> Option<Value> {
         let path = format!("/api/x/{}/report", script.name());
         let answer = self.caller.get(&path).await.ok()?;
-        (answer.status == 200).then(|| answer.json()).filter(|report| report["script"].is_string())
+        let report =
+            Some(answer.json()).filter(|report| answer.status == 200 && report["script"].is_string())?;
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(script, report.clone());
+        Some(report)
     }
 
     /// Waits until a plugin says something; `None` when that was in vain.

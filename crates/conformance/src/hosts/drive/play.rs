@@ -74,6 +74,8 @@ async fn acks(stage: &Stage, progress: &impl Fn(&str)) {
     }
     stage.settled(me, "acks.any_order").await;
     stage.publish(me, "error_once").await;
+    // What comes behind it was published when it had failed.
+    stage.until(me, |report| !["open", ""].contains(&result(report, "acks.error"))).await;
     stage.publish_as("kit.other", json!({"to": me.name()})).await;
     stage.publish(me, "twice").await;
     outside::all(stage).await;
@@ -176,6 +178,8 @@ async fn post(stage: &Stage, placed: &Placed<'_>) {
     }
     stage.publish(me, "ok").await;
     stage.publish(me, "error_once").await;
+    // What comes behind it was published when it had failed.
+    stage.until(me, |report| !["open", ""].contains(&result(report, "acks.error"))).await;
     stage.publish_as("kit.other", json!({"to": me.name()})).await;
     stage.remember(me, "expected/post.all", &json!("an event of the type kit.other")).await;
     stage.settled(me, "post.again").await;

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use temps_protocol::limits::MAX_FRAME_BYTES;
@@ -19,7 +19,7 @@ use super::{Plugin, events, locked, questions, start};
 use crate::hosts::script::Script;
 
 /// How long an answer may take. The host has 10 s; the rest is for a machine that is busy.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long the first frame may take, for a plugin that has settings.
 const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,7 +64,12 @@ impl Channel {
 
     /// Waits for an answer.
     pub(super) fn answer(told: &Receiver<Value>) -> Result<Value, String> {
-        told.recv_timeout(ANSWER_TIMEOUT).map_err(|error| match error {
+        Self::answer_by(told, Instant::now() + ANSWER_TIMEOUT)
+    }
+
+    /// Waits for an answer until then.
+    pub(super) fn answer_by(told: &Receiver<Value>, deadline: Instant) -> Result<Value, String> {
+        told.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|error| match error {
             RecvTimeoutError::Timeout => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
             RecvTimeoutError::Disconnected => "the loss of the channel".to_owned(),
         })
@@ -141,8 +146,8 @@ pub(super) fn serve(
 
 /// Sees that the settings come first, and asks the questions once.
 fn begin(plugin: &Arc<Plugin>, mine: &Arc<Channel>) {
-    let deadline = std::time::Instant::now() + FIRST_FRAME_TIMEOUT;
-    while locked(&mine.config).is_none() && std::time::Instant::now() < deadline {
+    let deadline = Instant::now() + FIRST_FRAME_TIMEOUT;
+    while locked(&mine.config).is_none() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
     }
     let came = locked(&mine.config).is_some();

@@ -297,6 +297,9 @@ fn hold(plugin: &Arc<Plugin>, event: &Value) -> Reply {
     let held = desk.held.len();
     plugin.ledger.judge("acks.window", held <= MAX_UNACKED_EVENTS, "no acks", || format!("{held} events"));
     plugin.ledger.expect("acks.any_order", "acks in the reverse order");
+    if plugin.ledger.fact("held in life").is_null() {
+        plugin.ledger.remember("held in life", plugin.life);
+    }
     if !std::mem::replace(&mut desk.releases, true) {
         let plugin = Arc::clone(plugin);
         thread::spawn(move || release(&plugin));
@@ -327,7 +330,10 @@ fn release(plugin: &Plugin) {
     }
     // It comes only when the acks of those before were taken.
     if last {
-        plugin.ledger.judge("acks.any_order", true, "", String::new);
+        let same = plugin.ledger.number("held in life") == plugin.life;
+        plugin.ledger.judge("acks.any_order", same, "acks in the reverse order", || {
+            "the rest only in another life".into()
+        });
     }
 }
 

@@ -8,7 +8,7 @@ use temps_protocol::data::Method;
 use temps_protocol::limits::MAX_FRAME_BYTES;
 use temps_protocol::{Configuration, DeploymentInfo, EnvironmentInfo, ProjectInfo};
 
-use super::channel::Channel;
+use super::channel::{ANSWER_TIMEOUT, Channel};
 use super::wire::BINARY;
 use super::{Plugin, locked, storage};
 
@@ -39,7 +39,9 @@ fn ids(plugin: &Plugin, mine: &Channel) {
     {
         let answer = mine.ask_as(&id, "list_projects", &json!({}));
         let sent = format!("a request with the id {id}");
-        plugin.ledger.judge("channel.ids", answer.is_ok(), &sent, || answer.clone().unwrap_err());
+        plugin
+            .ledger
+            .judge("channel.ids", answer.is_ok(), &sent, || answer.clone().err().unwrap_or_default());
     }
 }
 
@@ -154,7 +156,8 @@ fn many(plugin: &Plugin, mine: &Channel) {
             mine.begin(&id, &json!({"type": "request", "id": id, "method": "list_projects"}).to_string())
         })
         .collect();
-    let answers: Vec<_> = waiting.iter().map(Channel::answer).collect();
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let answers: Vec<_> = waiting.iter().map(|told| Channel::answer_by(told, deadline)).collect();
     let alright = |answer: &Result<Value, String>| {
         answer
             .as_ref()
@@ -221,7 +224,9 @@ pub(super) fn take_config(plugin: &Plugin, mine: &Channel, frame: Value) {
         frame.to_string()
     });
     let revision = frame["revision"].as_u64().unwrap_or_default();
-    if revision > ledger.number("revision") {
+    // The first frame of a channel says how things stand, whether or not they have changed.
+    let again = locked(&mine.config).is_some();
+    if again && revision > ledger.number("revision") {
         let told = frame["config"]["times"] == ledger.fact("times");
         ledger.judge("config.change", told && greeting.is_string(), "a change of the setting times", || {
             frame.to_string()

@@ -78,6 +78,7 @@ impl Start {
 /// Judges the start. It is called once the host uses the plugin, because an inspected one is not given everything.
 pub(super) fn judge(plugin: &Plugin) {
     let (start, ledger) = (&plugin.start, &plugin.ledger);
+    ledger.expect("health.asked", "a plugin that is well");
     let mut names: Vec<&str> = start.arguments.iter().step_by(2).map(String::as_str).collect();
     names.sort_unstable();
     let exact = names == ["--auth-secret", "--data-dir", "--socket-path"] && start.arguments.len() == 6;
@@ -197,6 +198,7 @@ pub(super) fn fill_the_output(plugin: &Plugin) {
         }
         let _ = tell.send(());
     });
+    plugin.ledger.expect("output.drained", "512 KiB on standard output and on standard error after ready");
     let read = told.recv_timeout(OUTPUT_TIMEOUT).is_ok();
     plugin.ledger.judge(
         "output.drained",
