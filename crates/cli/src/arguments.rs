@@ -9,7 +9,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit::EXIT_CODES;
-use crate::{audit, completions, delivery, deployment, environment, event, plugin, project, serve, token};
+use crate::{
+    audit, completions, delivery, deployment, environment, event, host, plugin, project, serve, token,
+};
 
 /// A plugin system for developer platforms: the daemon, and everything that talks to it.
 #[derive(Debug, Parser)]
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     /// See and operate plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Check hosts of plugins
+    #[command(subcommand)]
+    Host(host::Command),
     /// Projects of the platform
     #[command(subcommand)]
     Project(project::Command),

@@ -14,6 +14,7 @@ mod doctor;
 mod environment;
 mod event;
 mod exit;
+mod host;
 mod output;
 mod plugin;
 mod project;
@@ -97,6 +98,7 @@ async fn dispatch(
     timeout: Option<Duration>,
 ) -> Result<(), Failure> {
     let command = match command {
+        Command::Host(command) => return host::run(command, global, output).await,
         Command::Doctor => return doctor::run(global, output).await,
         Command::Audit(arguments) if arguments.is_offline() => {
             return audit::verify_offline(global, output).await;
@@ -120,6 +122,6 @@ async fn dispatch(
         Command::Audit(arguments) => audit::run(arguments, client, output).await,
         Command::LoginLink => token::login_link(client, output).await,
         Command::Version => version::run(client, output).await,
-        Command::Serve(_) | Command::Doctor | Command::Completions(_) => Ok(()),
+        Command::Serve(_) | Command::Doctor | Command::Host(_) | Command::Completions(_) => Ok(()),
     }
 }

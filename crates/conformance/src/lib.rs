@@ -10,6 +10,7 @@ mod channel;
 mod check;
 mod clauses;
 mod events;
+pub mod hosts;
 mod http;
 mod junit;
 mod life;

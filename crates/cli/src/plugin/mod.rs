@@ -8,7 +8,7 @@ mod grants;
 mod kv;
 mod logs;
 mod record;
-mod test;
+pub(crate) mod test;
 mod usage;
 
 use clap::Subcommand;

@@ -2,7 +2,7 @@
 //!
 //! The kit plays a host by itself; no daemon is asked, and nothing of the host's code is used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use temps_conformance::{
     Entry, KitError, Level, Options, Outcome, PlayOptions, Playback, Played, Progress, Report, Verdict, Wait,
@@ -58,14 +58,15 @@ pub(crate) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
     };
     let report = temps_conformance::run(&options, |progress| output.say(&step(&progress))).await;
     let report = report.map_err(|error| refusal(&error))?;
-    write_junit(arguments.junit, || report.to_junit())?;
+    write_junit(arguments.junit.as_deref(), || report.to_junit())?;
     output.data(&report, shown)?;
     verdict(&report, arguments.strict)
 }
 
-fn write_junit(file: Option<PathBuf>, text: impl FnOnce() -> String) -> Result<(), Failure> {
+/// Writes the results for a CI system, if that is wanted.
+pub(crate) fn write_junit(file: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), Failure> {
     let Some(file) = file else { return Ok(()) };
-    std::fs::write(&file, text())
+    std::fs::write(file, text())
         .map_err(|error| Failure::other("junit", format!("{} cannot be written: {error}", file.display())))
 }
 
@@ -73,7 +74,7 @@ fn write_junit(file: Option<PathBuf>, text: impl FnOnce() -> String) -> Result<(
 async fn play(options: PlayOptions, junit: Option<PathBuf>, output: Output) -> Result<(), Failure> {
     let told = |played: &Played| output.say(&format!("[{}] {}", played.outcome.word(), played.transcript));
     let playback = temps_conformance::play(&options, told).await.map_err(|error| refusal(&error))?;
-    write_junit(junit, || playback.to_junit())?;
+    write_junit(junit.as_deref(), || playback.to_junit())?;
     output.data(&playback, played)?;
     let broken =
         playback.transcripts.iter().filter(|played| matches!(played.outcome, Outcome::Failed(_))).count();
@@ -136,7 +137,7 @@ fn refusal(error: &KitError) -> Failure {
 }
 
 /// The table of all checks, the explanations of those that failed, and the sum.
-fn shown(report: &Report) -> String {
+pub(crate) fn shown(report: &Report) -> String {
     let mut text = table(["CLAUSE", "LEVEL", "RESULT", "CHECK"], report.entries.iter().map(row));
     for entry in report.entries.iter().filter(|entry| matches!(entry.verdict, Verdict::Failed(_))) {
         text.push_str("\n\nFAILED ");
@@ -175,7 +176,8 @@ fn row(entry: &Entry) -> [String; 4] {
     ]
 }
 
-fn verdict(report: &Report, strict: bool) -> Result<(), Failure> {
+/// Ends with 1 when a promise is broken, or a check could not be made.
+pub(crate) fn verdict(report: &Report, strict: bool) -> Result<(), Failure> {
     let warned = if strict { report.counts.warned } else { 0 };
     let broken = report.counts.failed + warned;
     if broken > 0 {

@@ -11,6 +11,7 @@ mod egress;
 mod endings;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod hosts;
 mod life;
 mod plugins;
 #[cfg(feature = "postgres")]

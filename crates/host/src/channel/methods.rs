@@ -247,10 +247,7 @@ impl Params<'_> {
         let limit = value.as_u64().filter(|limit| *limit > 0);
         let limit = limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
         limit.map(Some).ok_or_else(|| {
-            self.wrong(&format!(
-                "\"limit\" must be an integer from 1 to {MAX_LIST_LIMIT}, found {}",
-                short(value)
-            ))
+            self.wrong(&format!("\"limit\" must be an integer of at least 1, found {}", short(value)))
         })
     }
 

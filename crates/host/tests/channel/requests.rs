@@ -60,7 +60,7 @@ async fn wrong_parameters_are_named() {
         (
             "list_deployments",
             json!({"project_id": 1, "limit": 0}),
-            "\"limit\" must be an integer from 1 to 100",
+            "\"limit\" must be an integer of at least 1",
         ),
         ("list_deployments", json!({"project_id": 1, "limit": -1}), "found -1"),
         ("list_deployments", json!({"project_id": 1, "environment_id": []}), "\"environment_id\""),

@@ -1,0 +1,103 @@
+//! How a host is made to do something that the protocol does not say how: publish an event, stop and start a plugin, change
+//! its settings. Each host has its own ways, so each of these may be a shell command.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::caller::Caller;
+
+/// One of these ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hook {
+    /// The REST API of temps.
+    Rest,
+    /// A command for `sh -c`. What it needs stands in its environment.
+    Command(String),
+    /// There is none; what needs it is not checked.
+    Absent,
+}
+
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hooks {
+    /// Publishes the event in `KIT_EVENT`, an object with `event_type` and `data`; it must not come before others that were
+    /// published before.
+    pub publish: Hook,
+    /// Stops the plugin in `KIT_PLUGIN`, and returns when it is stopped.
+    pub stop: Hook,
+    /// Starts it again.
+    pub start: Hook,
+    /// Changes the settings of `KIT_PLUGIN` that stand in the object `KIT_CONFIG`.
+    pub configure: Hook,
+}
+
+impl Hooks {
+    /// All of them through the REST API of temps.
+    #[must_use]
+    pub fn rest() -> Self {
+        Self { publish: Hook::Rest, stop: Hook::Rest, start: Hook::Rest, configure: Hook::Rest }
+    }
+}
+
+impl Hook {
+    pub(super) async fn publish(&self, caller: &Caller, event: &Value) -> Result<(), String> {
+        self.call(caller, ("POST", "/api/events".to_owned()), event, &[("KIT_EVENT", event.to_string())])
+            .await
+    }
+
+    pub(super) async fn stop(&self, caller: &Caller, plugin: &str) -> Result<(), String> {
+        let path = format!("/api/plugins/{plugin}/stop");
+        self.call(caller, ("POST", path), &json!({}), &[("KIT_PLUGIN", plugin.to_owned())]).await
+    }
+
+    pub(super) async fn start(&self, caller: &Caller, plugin: &str) -> Result<(), String> {
+        let path = format!("/api/plugins/{plugin}/start");
+        self.call(caller, ("POST", path), &json!({}), &[("KIT_PLUGIN", plugin.to_owned())]).await
+    }
+
+    pub(super) async fn configure(
+        &self,
+        caller: &Caller,
+        plugin: &str,
+        values: &Value,
+    ) -> Result<(), String> {
+        let path = format!("/api/plugins/{plugin}/config");
+        let variables = [("KIT_PLUGIN", plugin.to_owned()), ("KIT_CONFIG", values.to_string())];
+        self.call(caller, ("PATCH", path), values, &variables).await
+    }
+
+    async fn call(
+        &self,
+        caller: &Caller,
+        (method, path): (&str, String),
+        body: &Value,
+        variables: &[(&str, String)],
+    ) -> Result<(), String> {
+        match self {
+            Hook::Absent => Err("no command for it was given".to_owned()),
+            Hook::Rest => {
+                let answer = caller.send(method, &path, &[], body.to_string().into_bytes()).await?;
+                let told = String::from_utf8_lossy(&answer.body).chars().take(300).collect::<String>();
+                if answer.status < 300 {
+                    Ok(())
+                } else {
+                    Err(format!("{method} {path}: {} {told}", answer.status))
+                }
+            }
+            Hook::Command(command) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::null());
+                shell.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
+                let output = shell.output().await.map_err(|error| error.to_string())?;
+                let said = String::from_utf8_lossy(&output.stderr);
+                if output.status.success() {
+                    Ok(())
+                } else {
+                    Err(format!("{command}: {} {said}", output.status))
+                }
+            }
+        }
+    }
+}
