@@ -118,7 +118,8 @@ impl Machine {
 
     /// Whether a program gets a pid namespace, without which there is no `/proc` of its own.
     fn has_processes(&self, wanted: &Wanted) -> bool {
-        wanted.policies.of(Layer::Processes) != Policy::Off && !self.unavailable.contains_key(&Layer::Processes)
+        wanted.policies.of(Layer::Processes) != Policy::Off
+            && !self.unavailable.contains_key(&Layer::Processes)
     }
 
     /// Whether the limits of the kernel for each process can be set.
