@@ -116,6 +116,12 @@ impl Machine {
         self.uid == 0 && !self.user_namespace && can(Layer::User) && can(Layer::Files)
     }
 
+    /// Whether a program gets a pid namespace, without which there is no `/proc` of its own.
+    fn has_processes(&self, wanted: &Wanted) -> bool {
+        wanted.policies.of(Layer::Processes) != Policy::Off
+            && !self.unavailable.contains_key(&Layer::Processes)
+    }
+
     /// Whether the limits of the kernel for each process can be set.
     pub(crate) fn limits_processes(&self) -> bool {
         !self.unavailable.contains_key(&Layer::OpenFiles)
@@ -125,7 +131,7 @@ impl Machine {
     pub(crate) fn can(&self, layer: Layer, wanted: &Wanted) -> bool {
         match layer {
             Layer::User if wanted.user.is_none() || self.user_namespace => false,
-            Layer::ProcessView if wanted.policies.of(Layer::Processes) == Policy::Off => false,
+            Layer::ProcessView if !self.has_processes(wanted) => false,
             Layer::Cpu | Layer::Memory => self.groups.contains_key(&layer),
             Layer::Tasks => {
                 self.groups.contains_key(&layer) || (self.can(Layer::User, wanted) && self.limits_processes())

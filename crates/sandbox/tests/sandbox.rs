@@ -167,7 +167,7 @@ fn what_is_read_before_the_execution_is_true_after_it() {
     for user in users() {
         let place = Place::new(user);
         let mut run = place.launch(&json!({}), SLEEP);
-        let (before, after) = (run.next_report("prepared"), run.layers());
+        let (before, after) = (run.next_report("waiting"), run.layers());
         for (before, after) in before.iter().zip(&after) {
             // Processor time is restricted once a program is ready.
             if before.layer != Layer::Cpu {

@@ -244,7 +244,7 @@ async fn start_again(host: &PluginHost, config: temps_host::HostConfig) -> Arc<P
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the child of the tests above"]
+#[ignore = "the child of the test above"]
 async fn child_that_lacks_nothing() {
     let Some((rig, _)) = given() else { return };
     let host = rig.host().await;
@@ -260,7 +260,7 @@ async fn child_that_lacks_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the child of the tests above"]
+#[ignore = "the child of the test above"]
 async fn child_that_lacks_a_layer() {
     let Some((mut rig, Some(layer))) = given() else { return };
     if let Fault::Call(call) = fault(layer) {
@@ -289,7 +289,7 @@ async fn child_that_lacks_a_layer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the child of the tests above"]
+#[ignore = "the child of the test above"]
 async fn child_whose_kernel_lies() {
     let Some((rig, Some(layer))) = given() else { return };
     let host = rig.host().await;
@@ -326,7 +326,7 @@ fn same_fault(layer: Layer, reason: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the child of the tests above"]
+#[ignore = "the child of the test above"]
 async fn child_whose_machine_changes() {
     let Some((rig, Some(layer))) = given() else { return };
     let host = rig.host().await;

@@ -205,7 +205,7 @@ fn show(boxed: &mut Boxed, launcher: u32, report: Report) -> Result<(), Box<dyn 
         Report::Remarked { step, whole, words } => boxed.remarks.push(Remark { step, whole, words }),
         Report::Prepared { pid } => {
             boxed.pid = temps_sandbox::program_pid(launcher, pid);
-            boxed.show("prepared");
+            boxed.show("waiting");
         }
         Report::Started { .. } => {
             if let Some(percent) = boxed.decision.group.cpu {
