@@ -249,16 +249,12 @@ class Plugin:
             begin = time.monotonic()
             try:
                 self.once()
-                crashed = self.wanted
             except (Failed, OSError, ValueError) as failed:
-                crashed = True
                 if faulty("gives_up_on_exits") and "ended" in str(failed):
                     self.wanted = False
             self.running.clear()
             if self.life:
                 self.life.kill()
-            if crashed and faulty("gives_up_on_crashes") and self.name in ("kit-acks", "kit-plain"):
-                self.wanted = False
             if self.wanted:
                 time.sleep(min(0.5 * 2 ** min(times, 4), 4) if time.monotonic() - begin < 60 else 0.5)
 
@@ -283,6 +279,8 @@ class Plugin:
         life.ended.set()
         if status and self.wanted:
             self.crash()
+        if status == -signal.SIGABRT and faulty("gives_up_on_crashes"):
+            self.wanted = False
 
     def open(self, life):
         channel = Channel(self, life)

@@ -148,6 +148,9 @@ async fn plain(stage: &Stage) {
     stage.settled(me, "plain.settled").await;
     stage.publish(me, "lose_restart").await;
     stage.settled(me, "plain.restart").await;
+    // A plugin that is not started again could no more say what it waits for.
+    stage.remember(me, "expected/crash.restart", &json!("a crash")).await;
+    stage.until(me, |report| result(report, "crash.restart") != "open").await;
     stage.publish(me, "poison").await;
     stage.until(me, |report| report["crashes"] == 3).await;
     stage.publish(me, "after_poison").await;
