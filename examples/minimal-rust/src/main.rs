@@ -64,5 +64,6 @@ mod tests {
         host.deliver(TestHost::event("deployment.succeeded").project(42)).await.unwrap();
         let answer: serde_json::Value = host.http().get("/last").await.unwrap().json().unwrap();
         assert_eq!(answer["text"], "last: my-app");
+        assert_eq!(host.platform().stored("last").unwrap()["name"], "my-app");
     }
 }

@@ -135,7 +135,7 @@ fn no_secret_is_in_a_recording_and_a_viewer_makes_none() {
     write!(
         stream,
         "POST /api/x/keeper/unknown?token=token-of-a-caller HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\
-         X-Api-Key: key-of-a-caller\r\nSec-Fetch-Site: same-origin\r\nCookie: a={cookie}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+         X-Api-Key: key-of-a-caller\r\nOrigin: http://{address}\r\nCookie: a={cookie}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         token.trim(),
         body.len()
     )

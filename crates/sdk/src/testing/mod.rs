@@ -64,6 +64,7 @@ mod host;
 mod memory;
 mod platform;
 mod process;
+mod storage;
 
 pub use client::{Streaming, TestClient, TestResponse};
 pub use host::{TestEvent, TestHost, TestHostBuilder};

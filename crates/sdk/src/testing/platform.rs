@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use temps_protocol::{ChannelError, ErrorCode};
 
+use super::storage::Storage;
+
 type Answer = Box<dyn Fn(&Value) -> Option<Result<Value, ChannelError>> + Send>;
 
-/// The platform that a plugin talks to in a test. It knows nothing until it is told. Cheap to clone.
+/// The platform that a plugin talks to in a test. It knows nothing until it is told, and keeps what the plugin stores. Cheap to
+/// clone.
 #[derive(Clone, Default)]
 pub struct TestPlatform {
     state: Arc<Mutex<State>>,
@@ -19,6 +22,7 @@ struct State {
     answers: HashMap<String, Answer>,
     projects: HashMap<i64, Value>,
     asked: Vec<(String, Value)>,
+    storage: Storage,
 }
 
 impl TestPlatform {
@@ -45,12 +49,21 @@ impl TestPlatform {
         self.state().asked.clone()
     }
 
+    /// The value that the plugin keeps under a key of its storage.
+    #[must_use]
+    pub fn stored(&self, key: &str) -> Option<Value> {
+        self.state().storage.value(key)
+    }
+
     /// The answer to a question, which is recorded. `None` means that none is sent.
     pub(super) fn ask(&self, method: &str, params: &Value) -> Option<Result<Value, ChannelError>> {
         let mut state = self.state();
         state.asked.push((method.to_owned(), params.clone()));
         if let Some(answer) = state.answers.get(method) {
             return answer(params);
+        }
+        if let Some(answer) = state.storage.ask(method, params) {
+            return Some(answer);
         }
         let error = |code, message: &str| Err(ChannelError::new(code, message));
         Some(match method {
