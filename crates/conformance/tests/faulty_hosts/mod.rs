@@ -38,7 +38,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ("null_for_nothing", &["data.not_found"]),
     ("lacks_a_method", &["data.methods"]),
     ("wrong_shape", &["data.shapes"]),
-    ("no_config", &["config.first"]),
+    ("no_config", &["config.first", "config.change"]),
     ("no_defaults", &["config.defaults"]),
     ("get_config_is_empty", &["config.method"]),
     ("no_config_change", &["config.change"]),

@@ -223,7 +223,7 @@ fn play(plugin: &Arc<Plugin>, channel: Option<&Arc<Channel>>, event: &Value, bef
             }
             Reply::Ok
         }
-        "hold" => hold(plugin, event),
+        "hold" => hold(plugin, event, before),
         "lose" | "lose_restart" if first => {
             let check = if plugin.script() == Script::Acks { "acks.lost_channel" } else { "plain.restart" };
             ledger.expect(check, "the loss of the channel");
@@ -290,7 +290,11 @@ fn crash(plugin: &Plugin, check: &str) -> Reply {
 }
 
 /// Keeps an event until the host falls quiet, or sends more than it may.
-fn hold(plugin: &Arc<Plugin>, event: &Value) -> Reply {
+fn hold(plugin: &Arc<Plugin>, event: &Value, before: &Seen) -> Reply {
+    if before.settled {
+        let again = || format!("the event {} again, which was acked", event["id"]);
+        plugin.ledger.judge("acks.any_order", false, "acks in the reverse order", again);
+    }
     let mut desk = locked(&plugin.events);
     desk.held.push(event["id"].clone());
     desk.last_held |= event["data"]["last"] == true;
