@@ -21,7 +21,24 @@ stage_fmt() { cargo fmt --all --check; }
 stage_clippy() { cargo clippy "${WORKSPACE[@]}" --all-targets -- -D warnings; }
 # The tests start the binaries of other crates, so all of them are built before any test runs.
 stage_build() { cargo build "${WORKSPACE[@]}" --all-targets; }
-stage_rust() { TEMPS_TEST_BUILT=1 cargo test "${WORKSPACE[@]}" --no-fail-fast; }
+stage_rust() {
+  local patient code=0 skipped=() name
+  export TEMPS_TEST_BUILT=1
+  # They take minutes and mostly wait for real time, so they run beside all others.
+  local waiting=(a_plugin_killed_a_hundred_times_is_back_each_time_and_nobody_else_notices
+    a_host_killed_at_random_moments_leaves_no_plugin_loses_no_event_and_starts_cleanly
+    each_fault_of_a_host_is_found_under_its_clause)
+  for name in "${waiting[@]}"; do skipped+=(--skip "$name"); done
+  cargo test "${WORKSPACE[@]}" --no-run
+  cargo test "${WORKSPACE[@]}" --no-fail-fast --test endurance --test hosts -- "${waiting[@]}" \
+    >"$LOGS/waiting" 2>&1 &
+  patient=$!
+  cargo test "${WORKSPACE[@]}" --no-fail-fast -- "${skipped[@]}" || code=1
+  echo "--- what ran beside them"
+  wait "$patient" || code=1
+  cat "$LOGS/waiting"
+  return $code
+}
 
 # Where root runs the tests, the suites of a plugin's life once more as an ordinary user, with the programs that the rust stage
 # built: a host that is not root has other walls, and both have to stay green.

@@ -50,6 +50,7 @@ async fn a_viewer_looks_and_does_nothing_else() {
         let for_admins =
             ["/api/tokens", "/api/audit", "/api/login-links"].iter().any(|own| path.starts_with(own))
                 || path.ends_with("/logs")
+                || path.ends_with("/traffic")
                 || path.contains("/storage");
         if path == "/api/session" || (method == Method::GET && !for_admins) {
             assert!(!matches!(answer.status().as_u16(), 401 | 403), "{method} {path}: {}", answer.status());
