@@ -96,32 +96,38 @@ impl Storage {
 mod tests {
     use super::*;
 
-    fn asked(storage: &mut Storage, method: &str, params: Value) -> Result<Value, ChannelError> {
-        storage.ask(method, &params).unwrap()
+    fn asked(storage: &mut Storage, method: &str, params: &Value) -> Result<Value, ChannelError> {
+        storage.ask(method, params).unwrap()
     }
 
     #[test]
     fn of_two_writes_that_expect_one_revision_the_second_is_told_the_new_one() {
         let mut storage = Storage::default();
         let put = |storage: &mut Storage, revision| {
-            asked(storage, "kv_put", json!({"key": "a", "value": null, "revision": revision}))
+            asked(storage, "kv_put", &json!({"key": "a", "value": null, "revision": revision}))
         };
-        assert_eq!(put(&mut storage, 0).unwrap(), json!({"revision": 1}));
+        assert_eq!(put(&mut storage, 0).unwrap(), &json!({"revision": 1}));
         let conflict = put(&mut storage, 0).unwrap_err();
         assert_eq!((conflict.code, conflict.revision), (ErrorCode::Conflict, Some(1)));
-        assert_eq!(asked(&mut storage, "kv_get", json!({"key": "a"})).unwrap()["value"], Value::Null);
-        assert_eq!(asked(&mut storage, "kv_delete", json!({"key": "a"})).unwrap(), json!({"deleted": true}));
-        assert_eq!(asked(&mut storage, "kv_get", json!({"key": "a"})).unwrap_err().code, ErrorCode::NotFound);
+        assert_eq!(asked(&mut storage, "kv_get", &json!({"key": "a"})).unwrap()["value"], Value::Null);
+        assert_eq!(
+            asked(&mut storage, "kv_delete", &json!({"key": "a"})).unwrap(),
+            &json!({"deleted": true})
+        );
+        assert_eq!(
+            asked(&mut storage, "kv_get", &json!({"key": "a"})).unwrap_err().code,
+            ErrorCode::NotFound
+        );
     }
 
     #[test]
     fn a_list_comes_in_pages() {
         let mut storage = Storage::default();
         for key in ["jobs/2", "jobs/1", "other", "jobs/3"] {
-            asked(&mut storage, "kv_put", json!({"key": key, "value": key})).unwrap();
+            asked(&mut storage, "kv_put", &json!({"key": key, "value": key})).unwrap();
         }
         let mut page = |cursor: Value| {
-            asked(&mut storage, "kv_list", json!({"prefix": "jobs/", "limit": 2, "cursor": cursor}))
+            asked(&mut storage, "kv_list", &json!({"prefix": "jobs/", "limit": 2, "cursor": cursor}))
         };
         let first = page(Value::Null).unwrap();
         assert_eq!(first["entries"][1]["key"], "jobs/2");
