@@ -106,14 +106,11 @@ mod tests {
         let put = |storage: &mut Storage, revision| {
             asked(storage, "kv_put", &json!({"key": "a", "value": null, "revision": revision}))
         };
-        assert_eq!(put(&mut storage, 0).unwrap(), &json!({"revision": 1}));
+        assert_eq!(put(&mut storage, 0).unwrap(), json!({"revision": 1}));
         let conflict = put(&mut storage, 0).unwrap_err();
         assert_eq!((conflict.code, conflict.revision), (ErrorCode::Conflict, Some(1)));
         assert_eq!(asked(&mut storage, "kv_get", &json!({"key": "a"})).unwrap()["value"], Value::Null);
-        assert_eq!(
-            asked(&mut storage, "kv_delete", &json!({"key": "a"})).unwrap(),
-            &json!({"deleted": true})
-        );
+        assert_eq!(asked(&mut storage, "kv_delete", &json!({"key": "a"})).unwrap(), json!({"deleted": true}));
         assert_eq!(
             asked(&mut storage, "kv_get", &json!({"key": "a"})).unwrap_err().code,
             ErrorCode::NotFound
