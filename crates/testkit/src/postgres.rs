@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use crate::authority::Certificate;
 use crate::skip;
@@ -190,11 +192,19 @@ impl Postgres {
         let mut server = self.server();
         let Some(mut child) = server.take() else { return };
         let pid = Pid::from_child(&child);
-        let workers = children(pid);
+        // It makes no further workers while it stands still.
+        kill_process(pid, Signal::STOP).expect("the server can be stopped");
+        let workers: Vec<OwnedFd> = children(pid)
+            .into_iter()
+            .filter_map(|worker| pidfd_open(worker, PidfdFlags::empty()).ok())
+            .collect();
         kill_process(pid, Signal::KILL).expect("the server can be killed");
         for worker in workers {
             // One that saw the end of its parent first is gone already.
-            let _ = kill_process(worker, Signal::KILL);
+            let _ = pidfd_send_signal(&worker, Signal::KILL);
+            // A server does not start on the memory that a worker still holds.
+            let ended = poll(&mut [PollFd::new(&worker, PollFlags::IN)], None);
+            ended.expect("the end of a worker can be awaited");
         }
         child.wait().expect("the server ends");
     }
