@@ -107,21 +107,12 @@ async fn a_plugin_that_computes_for_ever_is_held_to_its_quota_and_shown_near_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_leaks_descriptors_is_shown_near_nofile_and_ended_when_it_answers_no_more() {
-    let scene = Scene::with(|rig| {
-        rig.config.usage_every = Duration::from_millis(100);
-        rig.config.health.interval = Duration::from_millis(200);
-        rig.config.health.timeout = Duration::from_millis(500);
-        rig.config.limits.all.nofile = Some(256);
-    })
-    .await;
+async fn a_plugin_that_leaks_descriptors_is_shown_near_nofile_and_takes_no_more() {
+    let scene = scene().await;
     scene.sinner(Sin::LeaksDescriptors);
     let seen = scene.until(|seen| near(seen, "nofile")).await;
     assert!(seen.usage.as_ref().unwrap().most_descriptors.unwrap() <= 256);
     neighbour_answers(&scene).await;
-    let crash = scene.crash().await;
-    assert!(crash.cause.contains("health failed"), "{crash:?}");
-    assert!(crash.cause.contains("nofile: 256 of 256"), "the cause leaves open why: {crash:?}");
     scene.end().await;
 }
 
