@@ -131,7 +131,7 @@ impl Reader<'_> {
             Layer::SystemCalls => self.process?.filter(),
             Layer::Landlock => self.landlock(weaker),
             Layer::Memory => self.limit(layer, self.decision.group.memory, "Max data size", |l| l.memory),
-            Layer::Cpu => self.limit(layer, self.cpu_quota(), "", |_| None),
+            Layer::Cpu => self.processor_time(),
             Layer::Tasks => {
                 let wanted = self.decision.group.tasks.map(|tasks| tasks + crate::LAUNCHER_TASKS);
                 self.limit(layer, wanted, "Max processes", |l| l.tasks)
@@ -141,8 +141,21 @@ impl Reader<'_> {
         }
     }
 
-    fn cpu_quota(&self) -> Option<u64> {
-        self.decision.group.cpu.map(|percent| u64::from(percent) * crate::limits::PERIOD_US / 100)
+    /// The share of a processor counts, however the quota and its span are written.
+    fn processor_time(&self) -> Reading {
+        let (quota, period) = crate::limits::quota_and_period(self.decision.group.cpu?);
+        let (group, seen) = (self.group?, self.process?);
+        let (file, content) = group.limit(Layer::Cpu)?;
+        if !group.contains(seen.pid) {
+            return Some((false, "the program is not in its group".into()));
+        }
+        let mut numbers = content.split_whitespace().map(str::parse::<u64>);
+        let good = match (numbers.next(), numbers.next()) {
+            (Some(Ok(found)), Some(Ok(over))) => over > 0 && found * period <= quota * over,
+            _ => false,
+        };
+        let later = if good { "" } else { " (the quota begins once the program is ready)" };
+        Some((good, format!("{file}: {content}{later}, the program is in the group")))
     }
 
     fn user(&self) -> Reading {
@@ -204,9 +217,7 @@ impl Reader<'_> {
         if !group.contains(seen.pid) {
             return Some((false, "the program is not in its group".into()));
         }
-        let later =
-            if layer == Layer::Cpu && !same { " (the quota begins once the program is ready)" } else { "" };
-        Some((same, format!("{file}: {content}{later}, the program is in the group")))
+        Some((same, format!("{file}: {content}, the program is in the group")))
     }
 
     fn process_limit(&self, name: &str, of: impl Fn(&ProcessLimits) -> Option<u64>) -> Reading {

@@ -9,10 +9,20 @@ use serde::{Deserialize, Serialize};
 
 use super::groups::{Groups, GroupsError};
 
-/// The span over which the quota of processor time is counted, in microseconds. The kernel gives each processor 5 ms of it at a
-/// time, so with the default quota the threads of a program that computes take turns on one processor, for 5 ms, and a neighbour
-/// finds the other one free. Over the kernel's own 100 ms they would take all processors at once, for as long as the quota lasts.
-pub(crate) const PERIOD_US: u64 = 20_000;
+/// The span over which the quota of processor time is counted, in microseconds. Over the kernel's own 100 ms, threads that compute
+/// use the default quota up at one go, on all processors at once, and neighbours and the program itself then wait for long.
+const PERIOD_US: u64 = 20_000;
+
+/// The least quota that the kernel takes, in microseconds.
+const LEAST_QUOTA_US: u64 = 1_000;
+
+/// What the kernel is told for so many percent of one processor: the quota, and the span that it is counted over. Both in
+/// microseconds.
+pub(crate) fn quota_and_period(percent: u32) -> (u64, u64) {
+    let percent = u64::from(percent.max(1));
+    let period = PERIOD_US.max(LEAST_QUOTA_US * 100 / percent);
+    (period * percent / 100, period)
+}
 
 /// Rounds of killing what is in a group before it is left to the next sweep, and the pause between them. A killed process
 /// needs a moment to go; one that waits for a disk may need longer than anybody wants to wait.
@@ -69,11 +79,11 @@ impl Group {
     /// [`GroupsError`] with the file that could not be written.
     pub fn apply_cpu_quota(&self, percent: u32) -> Result<(), GroupsError> {
         let Some(place) = self.place("cpu") else { return Ok(()) };
-        let quota = u64::from(percent) * PERIOD_US / 100;
+        let (quota, period) = quota_and_period(percent);
         if place.unified {
-            return write(&place.path.join("cpu.max"), &format!("{quota} {PERIOD_US}"));
+            return write(&place.path.join("cpu.max"), &format!("{quota} {period}"));
         }
-        write(&place.path.join("cpu.cfs_period_us"), &PERIOD_US.to_string())?;
+        write(&place.path.join("cpu.cfs_period_us"), &period.to_string())?;
         write(&place.path.join("cpu.cfs_quota_us"), &quota.to_string())
     }
 
@@ -109,7 +119,8 @@ impl Group {
         field(&place.path.join(file), "oom_kill")
     }
 
-    /// The file of a limit and what it says now; `None` where no group has it.
+    /// The file of a limit and what it says now; `None` where no group has it. That of processor time says the quota and the span
+    /// that it is counted over; where version 1 has a file for each, the second one's number stands behind the first one's.
     #[must_use]
     pub fn limit(&self, layer: crate::Layer) -> Option<(&'static str, String)> {
         let (controller, v2, v1) = match layer {
@@ -120,8 +131,12 @@ impl Group {
         };
         let place = self.place(controller)?;
         let file = if place.unified { v2 } else { v1 };
-        let content = std::fs::read_to_string(place.path.join(file)).ok()?;
-        Some((file, content.trim().to_owned()))
+        let read = |file: &str| Some(std::fs::read_to_string(place.path.join(file)).ok()?.trim().to_owned());
+        let content = read(file)?;
+        if file == "cpu.cfs_quota_us" {
+            return Some((file, format!("{content} {}", read("cpu.cfs_period_us")?)));
+        }
+        Some((file, content))
     }
 
     /// Whether this process is in the group, in every hierarchy.
@@ -238,4 +253,21 @@ fn number(path: &Path) -> Option<u64> {
 fn field(path: &Path, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quota_and_period;
+
+    #[test]
+    fn every_percentage_is_a_quota_that_the_kernel_takes() {
+        assert_eq!(quota_and_period(25), (5_000, 20_000));
+        assert_eq!(quota_and_period(1), (1_000, 100_000));
+        for percent in 1..=1_600 {
+            let (quota, period) = quota_and_period(percent);
+            assert!(quota >= 1_000 && (1_000..=1_000_000).contains(&period), "{percent}: {quota} {period}");
+            let given = quota * 10_000 / period;
+            assert!(given.abs_diff(u64::from(percent) * 100) <= 10, "{percent}: {quota} {period}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ mod hierarchy;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use group::PERIOD_US;
+pub(crate) use group::quota_and_period;
 pub use group::{Group, Usage};
 pub use groups::{Groups, GroupsError};
 pub use hierarchy::Mechanism;
