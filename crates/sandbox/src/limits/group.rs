@@ -20,7 +20,7 @@ const LEAST_QUOTA_US: u64 = 1_000;
 /// microseconds.
 pub(crate) fn quota_and_period(percent: u32) -> (u64, u64) {
     let percent = u64::from(percent.max(1));
-    let period = PERIOD_US.max(LEAST_QUOTA_US * 100 / percent);
+    let period = PERIOD_US.max((LEAST_QUOTA_US * 100).div_ceil(percent));
     (period * percent / 100, period)
 }
 
