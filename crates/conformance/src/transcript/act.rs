@@ -112,7 +112,7 @@ impl Player<'_> {
             tokio::spawn(async move {
                 let opened = crate::channel::upgrade(&socket, &lines).await;
                 // Nobody plays any more, otherwise.
-                let _ = tell.send(Arrival::Upgrade(at, opened.map(|opened| opened.map(Box::new))));
+                let _ = tell.send(Arrival::Upgrade(at, opened.map(|opened| opened.map(Box::new)))).await;
             });
             return Ok(());
         }
@@ -123,7 +123,7 @@ impl Player<'_> {
         });
         tokio::spawn(async move {
             let answer = wire::ask(socket, built, is_stream).await;
-            let _ = tell.send(Arrival::Answer(at, answer));
+            let _ = tell.send(Arrival::Answer(at, answer)).await;
         });
         Ok(())
     }

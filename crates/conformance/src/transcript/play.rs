@@ -14,7 +14,7 @@ use tokio_tungstenite::WebSocketStream;
 use super::judge::{Judge, Wrong};
 use super::read::{From, Kind, Step};
 use super::shape::{Difference, Shapes};
-use super::wire::{Arrival, Sending};
+use super::wire::{AHEAD, Arrival, Sending};
 use crate::life::{Life, Spawn};
 
 /// Payload of the ping that the player sends on its own account, to know that everything sent before it has come.
@@ -62,13 +62,13 @@ pub(super) struct Player<'a> {
     pub(super) unread: bool,
     /// Whether the end of the channel is nothing to wonder about.
     pub(super) ending: bool,
-    pub(super) tell: mpsc::UnboundedSender<Arrival>,
-    pub(super) arrivals: mpsc::UnboundedReceiver<Arrival>,
+    pub(super) tell: mpsc::Sender<Arrival>,
+    pub(super) arrivals: mpsc::Receiver<Arrival>,
 }
 
 /// Plays one life.
 pub(super) async fn play(theatre: &Theatre<'_>, steps: &[Step]) -> Result<(), Stop> {
-    let (tell, arrivals) = mpsc::unbounded_channel();
+    let (tell, arrivals) = mpsc::channel(AHEAD);
     let shapes = Shapes::with_fresh(format!("fresh-{}", theatre.base.secret));
     let mut player = Player {
         theatre,

@@ -11,6 +11,7 @@ use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -21,6 +22,9 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// Messages that wait to be sent.
 const QUEUE: usize = 1024;
+
+/// Messages that the plugin may be ahead of the play. One that floods is not read any further.
+pub(super) const AHEAD: usize = 10_000;
 
 /// Something of the plugin.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl Sending {
     pub(super) fn over(
         socket: WebSocketStream<UnixStream>,
         number: usize,
-        tell: mpsc::UnboundedSender<Arrival>,
+        tell: mpsc::Sender<Arrival>,
     ) -> Self {
         let (orders, waiting) = mpsc::channel(QUEUE);
         Self { orders, task: tokio::spawn(serve(socket, number, waiting, tell)) }
@@ -79,7 +83,7 @@ async fn serve(
     mut socket: WebSocketStream<UnixStream>,
     number: usize,
     mut orders: mpsc::Receiver<Message>,
-    tell: mpsc::UnboundedSender<Arrival>,
+    tell: mpsc::Sender<Arrival>,
 ) {
     let why = loop {
         let came = tokio::select! {
@@ -101,12 +105,14 @@ async fn serve(
             Some(Err(error)) => break error.to_string(),
             None => break "the connection ended".to_owned(),
         };
-        if tell.send(arrival).is_err() {
-            return;
+        match tell.try_send(arrival) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => break format!("it sent {AHEAD} messages that nobody waits for"),
+            Err(TrySendError::Closed(_)) => return,
         }
     };
     // Nobody plays any more, otherwise.
-    let _ = tell.send(Arrival::Closed(number, why));
+    let _ = tell.send(Arrival::Closed(number, why)).await;
 }
 
 /// Asks on a connection of its own. Of a stream only the head is waited for.

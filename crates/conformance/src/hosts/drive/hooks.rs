@@ -2,11 +2,16 @@
 //! its settings. Each host has its own ways, so each of these may be a shell command.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::caller::Caller;
+
+/// How long a command may take. Stopping a plugin that does not heed SIGTERM takes more than 10 s.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One of these ways.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +95,11 @@ impl Hook {
                 let mut shell = Command::new("sh");
                 shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::null());
                 shell.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
-                let output = shell.output().await.map_err(|error| error.to_string())?;
+                shell.kill_on_drop(true);
+                let output = timeout(COMMAND_TIMEOUT, shell.output())
+                    .await
+                    .map_err(|_| format!("{command}: not done within {} s", COMMAND_TIMEOUT.as_secs()))?
+                    .map_err(|error| error.to_string())?;
                 let said = String::from_utf8_lossy(&output.stderr);
                 if output.status.success() {
                     Ok(())
