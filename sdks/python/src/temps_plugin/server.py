@@ -12,19 +12,19 @@ import inspect
 import logging
 import os
 import signal
-import stat
 import threading
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Optional, Sequence, Union
 
 from . import handshake
+from ._process import bind, parent_death, remove_socket, run_in_new_loop
 from ._rules import WireError
 from ._time import within
 from .channel import Channel, ChannelError, ack_frame
 from .context import Context
 from .events import MAX_EVENT_BYTES, Event
 from .handshake import Launch
-from .http import MAX_HEAD, HttpError, HttpServer, Request, Response, Upgrade
+from .http import HttpError, HttpServer, Request, Response, Upgrade
 from .line import EventQueue
 from .log import log_to_stderr, logger
 from .threads import Threads
@@ -53,9 +53,6 @@ START_WAIT = 25.0
 
 #: Threads for handlers written with ``def``. Hosts count threads as tasks, and allow 64.
 THREADS = 8
-
-#: How often the parent's id is compared where the kernel cannot report its end, in seconds.
-PARENT_POLL = 1.0
 
 RouteHandler = Callable[[Context, Request], Any]
 EventHandler = Callable[[Context, Event], Any]
@@ -148,7 +145,7 @@ class Server:
 
     def _run(self) -> None:
         try:
-            _run_in_new_loop(self._live())
+            run_in_new_loop(self._live())
         except BaseException as error:
             self._failure = self._failure or error
             if self._started_serving:
@@ -177,11 +174,11 @@ class Server:
         self._channel = Channel(self._event_of_channel)
         self.context = Context(self.parts.name, self.launch, self._channel, self._stopping)
         http = HttpServer(self._answer)
-        server = await _bind(self.launch.socket_path, http)
+        server = await bind(self.launch.socket_path, http)
         self._started_serving = True
         self._bound.set()
         work = asyncio.ensure_future(self._queue.work(self._started))
-        parent = asyncio.ensure_future(_parent_death())
+        parent = asyncio.ensure_future(parent_death())
         stopping = asyncio.ensure_future(self._stopping.wait())
         starting = asyncio.ensure_future(self._start_hooks())
         try:
@@ -203,7 +200,7 @@ class Server:
             except asyncio.TimeoutError:
                 logger.warning("the ending took longer than %.0f s", END_TIMEOUT)
             work.cancel()
-            _remove_socket(self.launch.socket_path)
+            remove_socket(self.launch.socket_path)
 
     async def _start_hooks(self) -> None:
         async def all_hooks() -> None:
@@ -439,63 +436,8 @@ def _unauthorized() -> HttpError:
     return HttpError(401, detail, {"WWW-Authenticate": "Bearer"})
 
 
-def _run_in_new_loop(work: Coroutine[Any, Any, None]) -> None:
-    """As :func:`asyncio.run`, but for its end, which starts a thread: Python 3.12 cannot once the main thread has ended."""
-    loop = asyncio.new_event_loop()
-    try:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(work)
-    finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        asyncio.set_event_loop(None)
-        loop.close()
-
-
 async def _in_time(work: Coroutine[Any, Any, None], seconds: float, words: str) -> None:
     try:
         await within(seconds, work)
     except asyncio.TimeoutError:
         raise RuntimeError(f"{words} {seconds:.0f} s") from None
-
-
-async def _bind(path: str, http: HttpServer) -> asyncio.AbstractServer:
-    _remove_socket(path)
-    server = await asyncio.start_unix_server(http.connected, path, limit=MAX_HEAD, backlog=128)
-    os.chmod(path, 0o600)
-    return server
-
-
-def _remove_socket(path: str) -> None:
-    try:
-        if stat.S_ISSOCK(os.lstat(path).st_mode) or not os.path.isdir(path):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-async def _parent_death() -> None:
-    """Returns once the process that started this one has died."""
-    parent = os.getppid()
-    if parent <= 1:
-        # In a pid namespace the first process takes everything along when it dies; there is nothing to watch.
-        await asyncio.get_running_loop().create_future()
-    loop = asyncio.get_running_loop()
-    died = asyncio.Event()
-    try:
-        descriptor = os.pidfd_open(parent)
-    except (AttributeError, OSError):
-        while os.getppid() == parent:
-            await asyncio.sleep(PARENT_POLL)
-        return
-    loop.add_reader(descriptor, died.set)
-    try:
-        # The parent may have died, and its id may name another process by now, before it could be watched.
-        if os.getppid() == parent:
-            await died.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
