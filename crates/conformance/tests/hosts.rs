@@ -34,7 +34,7 @@ impl FaultyHost {
     fn start(fault: &str) -> Self {
         // In /tmp by name, because a socket's path has at most 107 bytes and TMPDIR may be long.
         let home = tempfile::Builder::new().prefix("kit-").tempdir_in("/tmp").unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty_host.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty_host");
         let mut command = Command::new("python3");
         command.arg(script).arg(home.path()).arg(fault).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();

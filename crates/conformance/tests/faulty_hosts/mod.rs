@@ -1,4 +1,4 @@
-//! The faults of `faulty_host.py`, and the checks that must find each.
+//! The faults of `faulty_host`, and the checks that must find each.
 
 /// A fault, and the checks of its clause that must fail.
 pub(crate) type Fault = (&'static str, &'static [&'static str]);
