@@ -22,7 +22,7 @@ const STOP_SLACK: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
     /// There is no plugin of this name.
-    #[error("there is no plugin named {0:?}; `temps plugin list` shows all")]
+    #[error("there is no plugin named {0:?}")]
     UnknownPlugin(String),
     /// The plugin's state does not allow it.
     #[error("{plugin} is {state}: {hint}")]

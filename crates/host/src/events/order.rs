@@ -34,7 +34,7 @@ pub(super) struct Ordered {
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// There is no plugin of this name.
-    #[error("there is no plugin named {0:?}; `temps plugin list` shows all")]
+    #[error("there is no plugin named {0:?}")]
     UnknownPlugin(String),
     /// The journal has no such event (any more).
     #[error("there is no event {0:?} in the journal; events are kept for a week or 1 GiB")]

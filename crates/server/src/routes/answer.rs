@@ -152,7 +152,7 @@ impl From<OperateError> for Failure {
     fn from(error: OperateError) -> Self {
         let detail = error.to_string();
         match error {
-            OperateError::UnknownPlugin(_) => Self::not_found(detail),
+            OperateError::UnknownPlugin(_) => Self::not_found(detail).hint("GET /api/plugins lists all"),
             OperateError::NotNow { .. } => Self::new(StatusCode::CONFLICT, "not_now", detail),
             OperateError::Invalid(_) => Self::invalid(detail),
             OperateError::Store(error) => error.into(),
@@ -164,7 +164,8 @@ impl From<DeliveryError> for Failure {
     fn from(error: DeliveryError) -> Self {
         let detail = error.to_string();
         match error {
-            DeliveryError::UnknownPlugin(_) | DeliveryError::UnknownEvent(_) => Self::not_found(detail),
+            DeliveryError::UnknownPlugin(_) => Self::not_found(detail).hint("GET /api/plugins lists all"),
+            DeliveryError::UnknownEvent(_) => Self::not_found(detail),
             DeliveryError::NotNow(_) => Self::new(StatusCode::CONFLICT, "not_now", detail),
             DeliveryError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),
             DeliveryError::Store(error) => error.into(),
