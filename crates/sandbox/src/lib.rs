@@ -35,7 +35,9 @@ pub use egress::PROXY as EGRESS_PROXY;
 pub use egress::line::{Answer, MAX_LINE, NotALine, Question};
 pub use evidence::{LayerReport, Remark, State, verify};
 pub use layers::{Layer, Policy};
-pub use limits::{Group, GroupLimits, Groups, GroupsError, LAUNCHER_TASKS, Limits, Mechanism, Usage};
+pub use limits::{
+    Group, GroupLimits, Groups, GroupsError, LAUNCHER_TASKS, LOOK_EVERY, Limits, Mechanism, Usage,
+};
 pub use machine::{Machine, TrialReport};
 pub use plan::{
     Access, Arg, Containment, Egress, Landlock, MAX_MESSAGE_BYTES, Mount, Plan, PlanError, ProcessLimits,

@@ -52,6 +52,8 @@ fn head(sandbox: &Sandbox) -> String {
         used.cpu_us.map(|us| format!("cpu {:.1} s since its start", us as f64 / 1e6)),
         used.tasks.map(|tasks| format!("{tasks} tasks with the launcher's")),
         used.throttled.map(|count| format!("held back {count} times")),
+        used.background
+            .then(|| "served after all others, because it always uses its processor time up".to_owned()),
     ];
     let uses = uses.into_iter().flatten().collect::<Vec<_>>().join(", ");
     record([

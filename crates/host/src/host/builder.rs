@@ -152,6 +152,8 @@ impl PluginHostBuilder {
         let heads = shared.shutdown.told();
         tokio::spawn(trail.write_heads(heads));
         shared.shutdown.spawn(crate::storage::sweep(Arc::clone(&store), shared.shutdown.told()));
+        let groups = shared.launcher.groups().clone();
+        shared.shutdown.spawn(crate::sandbox::balance(groups, shared.shutdown.told()));
         let events = Events::start(store, registry.clone(), metrics.clone(), audit, versions);
         let proxy = Proxy::new(registry, platform, metrics);
         let intake = Intake::start(&shared).await?;

@@ -144,6 +144,11 @@ impl Launcher {
         &self.machine
     }
 
+    /// The control groups of its programs.
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     /// What was read back of the program that was launched to try every layer.
     #[must_use]
     pub fn tried(&self) -> &[LayerReport] {

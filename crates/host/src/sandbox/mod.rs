@@ -2,6 +2,7 @@
 //!
 //! Settings and grants go in, what one plugin is to get comes out. Nothing here knows how a layer is built.
 
+mod balance;
 mod disk;
 mod explain;
 mod users;
@@ -14,6 +15,7 @@ use crate::grants;
 pub use explain::Explanation;
 pub use temps_sandbox::{Access, Layer, LayerReport, Limits, Mount, Policies, Policy, State, Step};
 
+pub(crate) use balance::balance;
 pub(crate) use disk::used_by;
 pub(crate) use users::{Users, own};
 

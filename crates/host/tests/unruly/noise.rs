@@ -106,6 +106,47 @@ async fn a_plugin_that_computes_for_ever_is_held_to_its_quota_and_shown_near_it(
     scene.end().await;
 }
 
+/// The list of processors of a process, as the kernel says it.
+fn processors(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_computes_for_ever_is_served_after_all_others_and_so_is_its_next_start() {
+    let test = "a_plugin_that_computes_for_ever_is_served_after_all_others_and_so_is_its_next_start";
+    let scene = scene().await;
+    if !has(&scene, Layer::Cpu).await {
+        return temps_testkit::skip(test, "no control group restricts processor time here");
+    }
+    scene.sinner(Sin::EatsCpu { threads: 4 });
+    let background = |wanted: bool| {
+        let host = scene.host.clone();
+        async move {
+            while host.explain("sinner").await.is_none_or(|seen| seen.used.background != wanted) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            host.explain("sinner").await.unwrap().pid.unwrap()
+        }
+    };
+    let within = |look| tokio::time::timeout(PATIENCE, look);
+    let pid = within(background(true)).await.expect("it stays where it is");
+    let own = processors(std::process::id());
+    let count = std::thread::available_parallelism().unwrap().get();
+    let of_neighbour = scene.host.explain("neighbour").await.unwrap();
+    assert!(!of_neighbour.used.background);
+    if std::path::Path::new("/sys/fs/cgroup/cpuset").exists() && count > 1 {
+        assert!(processors(pid).parse::<u32>().is_ok(), "one processor: {}", processors(pid));
+        assert_eq!(processors(of_neighbour.pid.unwrap()), own);
+    }
+    neighbour_answers(&scene).await;
+    // It has no quota before it is ready, so this is what was remembered.
+    scene.host.restart_plugin("sinner", "test").await.unwrap();
+    let next = scene.until(|seen| seen.pid.is_some_and(|now| now != pid)).await;
+    assert!(scene.host.explain("sinner").await.unwrap().used.background, "{next:?}");
+    scene.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_leaks_descriptors_is_shown_near_nofile_and_takes_no_more() {
     let scene = scene().await;

@@ -33,15 +33,29 @@ const END_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Group {
     places: Vec<Place>,
-    _groups: Groups,
+    groups: Groups,
+    number: u64,
 }
 
 /// A group in one hierarchy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) unified: bool,
     pub(super) controllers: Vec<String>,
     pub(super) path: PathBuf,
+}
+
+impl Place {
+    /// Sets a quota of processor time and the span that it is counted over, both in microseconds.
+    pub(super) fn restrict(&self, (quota, period): (u64, u64)) -> Result<(), GroupsError> {
+        if self.unified {
+            return write(&self.path.join("cpu.max"), &format!("{quota} {period}"));
+        }
+        // Version 1 takes one at a time, and none that together with the other's old value is too much.
+        write(&self.path.join("cpu.cfs_quota_us"), "-1")?;
+        write(&self.path.join("cpu.cfs_period_us"), &period.to_string())?;
+        write(&self.path.join("cpu.cfs_quota_us"), &quota.to_string())
+    }
 }
 
 /// What a program uses. What this machine does not measure is `None`.
@@ -56,11 +70,13 @@ pub struct Usage {
     pub tasks: Option<u64>,
     /// How often it was held back because it had used up its processor time.
     pub throttled: Option<u64>,
+    /// Whether it is served after all others, because it always uses its processor time up.
+    pub background: bool,
 }
 
 impl Group {
-    pub(super) fn new(groups: Groups) -> Self {
-        Self { places: Vec::new(), _groups: groups }
+    pub(super) fn new(groups: Groups, number: u64) -> Self {
+        Self { places: Vec::new(), groups, number }
     }
 
     pub(super) fn add(&mut self, place: Place) {
@@ -79,12 +95,9 @@ impl Group {
     /// [`GroupsError`] with the file that could not be written.
     pub fn apply_cpu_quota(&self, percent: u32) -> Result<(), GroupsError> {
         let Some(place) = self.place("cpu") else { return Ok(()) };
-        let (quota, period) = quota_and_period(percent);
-        if place.unified {
-            return write(&place.path.join("cpu.max"), &format!("{quota} {period}"));
-        }
-        write(&place.path.join("cpu.cfs_period_us"), &period.to_string())?;
-        write(&place.path.join("cpu.cfs_quota_us"), &quota.to_string())
+        place.restrict(quota_and_period(percent))?;
+        self.groups.background().set_quota(self.number, Some(percent));
+        Ok(())
     }
 
     /// Takes the restriction of processor time back.
@@ -92,6 +105,7 @@ impl Group {
     /// # Errors
     /// [`GroupsError`] with the file that could not be written.
     pub fn lift_cpu_quota(&self) -> Result<(), GroupsError> {
+        self.groups.background().set_quota(self.number, None);
         match self.place("cpu") {
             Some(place) if place.unified => write(&place.path.join("cpu.max"), "max"),
             Some(place) => write(&place.path.join("cpu.cfs_quota_us"), "-1"),
@@ -106,7 +120,8 @@ impl Group {
         let tasks = self.place("pids").and_then(|place| number(&place.path.join("pids.current")));
         let throttled =
             self.place("cpu").and_then(|place| field(&place.path.join("cpu.stat"), "nr_throttled"));
-        Usage { memory, cpu_us: self.cpu_us(), tasks, throttled }
+        let background = self.groups.background().contains(self.number);
+        Usage { memory, cpu_us: self.cpu_us(), tasks, throttled, background }
     }
 
     /// How often the kernel ended a process of the group for want of memory; `None` where no group watches over memory.
@@ -193,13 +208,14 @@ impl Group {
         })
     }
 
-    fn place(&self, controller: &str) -> Option<&Place> {
+    pub(super) fn place(&self, controller: &str) -> Option<&Place> {
         self.places.iter().find(|place| place.controllers.iter().any(|c| c == controller))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
+        self.groups.background().remove(self.number);
         self.end();
     }
 }
@@ -228,7 +244,7 @@ fn kill(path: &Path) {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), GroupsError> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), GroupsError> {
     // Files of groups are there or not; one that is not must not be made.
     let opened = std::fs::OpenOptions::new().write(true).open(path);
     let written = opened.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));

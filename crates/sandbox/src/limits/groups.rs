@@ -1,8 +1,12 @@
 //! The place in the machine's control groups that belongs to one host, and the groups of its programs in it.
 //!
-//! Each host has a directory of its own in each hierarchy, `temps-` and a random word, which it holds locked. A directory
-//! that nobody holds was left by a host that was killed; its processes are ended and it is removed. No other directory is touched.
+//! Each host has a directory of its own in each hierarchy, `temps-` and a random word, which it holds locked and which stays empty.
+//! Beside it, and not in it, are those of its programs: its name, a dot, and the program's. So the kernel weighs each program against
+//! the host itself and whatever else runs there, and not all programs together: one of them can be put behind the others *and* the
+//! host. Directories of a name that nobody holds were left by a host that was killed; their processes are ended and they are
+//! removed. No other directory is touched.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -13,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::background::Background;
 use super::group::{self, Group, Place};
 use super::hierarchy::{self, Hierarchy, Mechanism};
 use super::{GroupLimits, LAUNCHER_TASKS};
@@ -30,6 +35,9 @@ const MAKE_TRIES: u32 = 5;
 /// Controllers that limits need.
 const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 
+/// Keeps programs in the background off some processors. Nothing else needs it, so a machine may lack it.
+const CPUSET: &str = "cpuset";
+
 /// The groups of one host. Cheap to clone; the last one removes its directories.
 #[derive(Debug, Clone)]
 pub struct Groups {
@@ -42,6 +50,7 @@ struct Inner {
     /// Why there is no place in a hierarchy: its controllers (none for version 2), and the reason.
     refused: Vec<(Vec<String>, String)>,
     counter: AtomicU64,
+    background: Background,
 }
 
 /// The host's directory in one hierarchy.
@@ -74,7 +83,8 @@ impl Groups {
         let found = hierarchy::find(&read("mountinfo"), &read("cgroup"));
         let mut refused = Vec::new();
         let useful = |hierarchy: &&Hierarchy| {
-            hierarchy.unified || hierarchy.controllers.iter().any(|c| is_wanted(c) || c == "cpuacct")
+            let useful = |c: &String| is_wanted(c) || c == "cpuacct" || c == CPUSET;
+            hierarchy.unified || hierarchy.controllers.iter().any(useful)
         };
         let mut bases = Vec::new();
         for hierarchy in found.iter().filter(useful) {
@@ -83,7 +93,9 @@ impl Groups {
                 Err(error) => refused.push((hierarchy.controllers.clone(), error.to_string())),
             }
         }
-        let inner = Inner { bases, refused, counter: AtomicU64::new(0) };
+        let cpuset = bases.iter().find(|base| base.has(CPUSET));
+        let background = Background::new(cpuset.and_then(Base::processors).as_deref());
+        let inner = Inner { bases, refused, counter: AtomicU64::new(0), background };
         Self { inner: Arc::new(inner) }
     }
 
@@ -91,7 +103,7 @@ impl Groups {
     #[must_use]
     pub fn mechanism(&self, layer: Layer) -> Option<Mechanism> {
         let controller = controller(layer)?;
-        let base = self.inner.bases.iter().find(|base| base.controllers.iter().any(|c| c == controller))?;
+        let base = self.inner.bases.iter().find(|base| base.has(controller))?;
         Some(if base.unified { Mechanism::GroupV2 } else { Mechanism::GroupV1 })
     }
 
@@ -118,11 +130,11 @@ impl Groups {
         let number = self.inner.counter.fetch_add(1, Ordering::Relaxed);
         let leaf = format!("{}-{number}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
         // The group removes itself when something fails on the way.
-        let mut group = Group::new(self.clone());
+        let mut group = Group::new(self.clone(), number);
         for base in &self.inner.bases {
-            let path = base.path.join(&leaf);
-            std::fs::create_dir(&path).map_err(|source| GroupsError { path: path.clone(), source })?;
-            group.add(Place { unified: base.unified, controllers: base.controllers.clone(), path });
+            if let Some(place) = base.make(&leaf)? {
+                group.add(place);
+            }
         }
         if let Some(memory) = limits.memory {
             group.set("memory", "memory.max", "memory.limit_in_bytes", memory)?;
@@ -131,8 +143,57 @@ impl Groups {
         if let Some(tasks) = limits.tasks {
             group.set("pids", "pids.max", "pids.max", tasks + LAUNCHER_TASKS)?;
         }
+        self.inner.background.add(number, name, &group);
         Ok(group)
     }
+
+    /// Looks at what each program made of its processor time since the last look, and puts those that always use it up behind all
+    /// others, which is taken back when they have not done so for a while. To be called every [`super::LOOK_EVERY`]. It reads one
+    /// file of the kernel per program, some microseconds each.
+    ///
+    /// Returns the names of those that changed places, and whether they are in the background now.
+    pub fn balance(&self) -> Vec<(String, bool)> {
+        self.inner.background.balance()
+    }
+
+    pub(super) fn background(&self) -> &Background {
+        &self.inner.background
+    }
+}
+
+impl Base {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+
+    /// Makes the directory of a program; `None` where it would be of no use and is not needed.
+    fn make(&self, leaf: &str) -> Result<Option<Place>, GroupsError> {
+        let mut path = self.path.clone().into_os_string();
+        path.push(format!(".{leaf}"));
+        let path = PathBuf::from(path);
+        std::fs::create_dir(&path).map_err(|source| GroupsError { path: path.clone(), source })?;
+        // Version 1 lets nobody in before these two are said.
+        if !self.unified && self.has(CPUSET) && inherit(&path, &["cpuset.cpus", "cpuset.mems"]).is_err() {
+            let _ = std::fs::remove_dir(&path);
+            return Ok(None);
+        }
+        Ok(Some(Place { unified: self.unified, controllers: self.controllers.clone(), path }))
+    }
+
+    /// The processors that programs may have, as the kernel lists them.
+    fn processors(&self) -> Option<String> {
+        let file = if self.unified { "cpuset.cpus.effective" } else { "cpuset.cpus" };
+        std::fs::read_to_string(self.path.parent()?.join(file)).ok()
+    }
+}
+
+/// Says in a group what is said in the one above it.
+fn inherit(path: &Path, files: &[&str]) -> io::Result<()> {
+    let parent = path.parent().ok_or(io::ErrorKind::NotFound)?;
+    files.iter().try_for_each(|file| {
+        let inherited = std::fs::read_to_string(parent.join(file))?;
+        std::fs::write(path.join(file), inherited)
+    })
 }
 
 impl Drop for Inner {
@@ -161,18 +222,16 @@ fn is_wanted(controller: &str) -> bool {
 /// Makes the host's directory in one hierarchy.
 fn open_in(hierarchy: &Hierarchy) -> Result<Base, GroupsError> {
     let parent = if hierarchy.unified { prepare_unified(hierarchy)? } else { hierarchy.own.clone() };
-    sweep(&parent);
-    let (path, lock) = make_locked(&parent)?;
     let controllers = if hierarchy.unified {
-        let controllers = enable(&path, &WANTED);
-        if let Err(error) = &controllers {
-            let _ = std::fs::remove_dir(&path);
-            return Err(GroupsError { path, source: io::Error::new(error.kind(), error.to_string()) });
-        }
-        controllers.unwrap_or_default()
+        let failed = |source| GroupsError { path: parent.clone(), source };
+        let mut controllers = enable(&parent, &WANTED).map_err(failed)?;
+        controllers.extend(enable(&parent, &[CPUSET]).unwrap_or_default());
+        controllers
     } else {
         hierarchy.controllers.clone()
     };
+    sweep(&parent);
+    let (path, lock) = make_locked(&parent)?;
     Ok(Base { unified: hierarchy.unified, controllers, path, _lock: lock })
 }
 
@@ -277,18 +336,23 @@ fn random_word(attempt: u32) -> String {
 /// Ends and removes what hosts left that nobody holds any more.
 fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name != OWN_LEAF);
-        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
+    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let ours: BTreeSet<String> = directories
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(PREFIX) && name != OWN_LEAF)
+        .collect();
+    let host_of = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    for host in ours.iter().map(|name| host_of(name)).collect::<BTreeSet<_>>() {
+        let path = parent.join(&host);
+        // One that is not there any more had programs that could not be ended in time.
+        let _held = match lock(&path) {
+            Ok(Some(held)) => Some(held),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            _ => continue,
+        };
+        for name in ours.iter().filter(|name| host_of(name) == host && **name != host) {
+            group::end(&parent.join(name));
         }
-        let Ok(Some(_held)) = lock(&entry.path()) else { continue };
-        for below in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-            if below.file_type().is_ok_and(|kind| kind.is_dir()) {
-                group::end(&below.path());
-            }
-        }
-        group::end(&entry.path());
+        group::end(&path);
     }
 }

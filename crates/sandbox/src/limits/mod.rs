@@ -3,12 +3,14 @@
 //! The host makes a [`Group`] before it launches a program, the launcher joins it as its first step, and the host reads and ends it.
 //! Nothing outside of directories that this module made itself is written to.
 
+mod background;
 mod group;
 mod groups;
 mod hierarchy;
 
 use serde::{Deserialize, Serialize};
 
+pub use background::LOOK_EVERY;
 pub(crate) use group::quota_and_period;
 pub use group::{Group, Usage};
 pub use groups::{Groups, GroupsError};

@@ -59,6 +59,10 @@ pub struct SandboxUse {
     pub tasks: Option<u64>,
     /// How often it was held back because it had used up its processor time.
     pub throttled: Option<u64>,
+    /// Whether it is served after all others, because it always uses its processor time up. It is taken back ten seconds after
+    /// that has ended.
+    #[serde(default)]
+    pub background: bool,
 }
 
 /// One layer.

@@ -39,6 +39,7 @@ fn sandbox(from: Explanation) -> Sandbox {
             cpu_us: used.cpu_us,
             tasks: used.tasks,
             throttled: used.throttled,
+            background: used.background,
         },
         layers: layers.into_iter().map(layer).collect(),
         steps: steps.iter().map(step).collect(),

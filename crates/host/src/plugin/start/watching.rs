@@ -19,8 +19,12 @@ const UI_TIMEOUT: Duration = Duration::from_secs(2);
 const UI_WAITS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
 
-/// Time between two looks at how much disk a plugin takes. A disk takes a few hundred MiB in it.
-const DISK_LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The longest and the shortest time between two looks at how much disk a plugin takes.
+const DISK_LOOK_RARELY: Duration = Duration::from_secs(2);
+const DISK_LOOK_OFTEN: Duration = Duration::from_millis(100);
+
+/// How fast a plugin may fill its disk, in bytes per second: what the memory of a machine takes before any disk is asked.
+const DISK_FILLED_AT: u64 = 1 << 30;
 
 /// How many times longer than the look itself the pause after it is.
 const DISK_LOOK_SHARE: u32 = 20;
@@ -88,7 +92,7 @@ pub(crate) async fn watch_usage(context: StartContext, process: Arc<Process>) {
 
 /// Ends a plugin whose data directory has grown beyond its limit. One file alone the kernel stops before.
 pub(crate) async fn watch_disk(context: StartContext, most: u64) {
-    let mut pause = DISK_LOOK_EVERY;
+    let mut pause = DISK_LOOK_OFTEN;
     loop {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -99,8 +103,7 @@ pub(crate) async fn watch_disk(context: StartContext, most: u64) {
         let Ok(used) = tokio::task::spawn_blocking(move || crate::sandbox::used_by(&data)).await else {
             return;
         };
-        // A directory that takes long to add up is looked at more rarely.
-        pause = DISK_LOOK_EVERY.max(begin.elapsed() * DISK_LOOK_SHARE);
+        pause = until_next_look(used.unwrap_or_default(), most, begin.elapsed());
         if let Some(used) = used.filter(|used| *used > most) {
             let (used, most) = (used >> 20, most >> 20);
             let why = format!(
@@ -109,6 +112,13 @@ pub(crate) async fn watch_disk(context: StartContext, most: u64) {
             return context.report(Progress::HealthFailed(why)).await;
         }
     }
+}
+
+/// A plugin is looked at again before it can have filled what is left to it. A directory that takes long to add up is looked at
+/// more rarely.
+fn until_next_look(used: u64, most: u64, took: Duration) -> Duration {
+    let left = Duration::from_millis(most.saturating_sub(used).saturating_mul(1000) / DISK_FILLED_AT);
+    left.clamp(DISK_LOOK_OFTEN, DISK_LOOK_RARELY).max(took * DISK_LOOK_SHARE)
 }
 
 /// Looks for a UI that ready did not announce. Some plugins serve it a moment after their channel was opened, so one answer
@@ -141,4 +151,25 @@ pub(crate) async fn await_drained(context: StartContext) {
     context.work.close();
     context.work.wait().await;
     context.report(Progress::Drained).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_looked_at_before_what_is_left_can_be_full() {
+        let at_once = Duration::from_micros(50);
+        let pause = |used: u64, most: u64| until_next_look(used << 20, most << 20, at_once);
+        assert_eq!(pause(0, 256), Duration::from_millis(250));
+        assert_eq!(pause(200, 256), DISK_LOOK_OFTEN);
+        assert_eq!(pause(300, 256), DISK_LOOK_OFTEN);
+        assert_eq!(pause(0, 1 << 20), DISK_LOOK_RARELY);
+        assert_eq!(
+            until_next_look(0, 0, Duration::from_secs(1)),
+            Duration::from_secs(20),
+            "a huge directory"
+        );
+        assert_eq!(until_next_look(0, u64::MAX, at_once), DISK_LOOK_RARELY);
+    }
 }
