@@ -150,7 +150,11 @@ fn read(name: &str, text: &str) -> Result {
             (result.word, result.why) = ("held".into(), "the kernel ended it, and the group says so".into());
         }
         if name == "spin" && report["usage"]["throttled"].as_u64().is_some_and(|times| times > 0) {
-            (result.word, result.why) = ("held".into(), "the group held it back".into());
+            // A kernel before 5.15 cannot put anybody behind others.
+            let gives_way = report["idle"].is_null() || report["idle"] == "1";
+            let why = format!("the group held it back; behind others: {gives_way}");
+            let held = gives_way && report["usage"]["background"] == true;
+            (result.word, result.why) = (if held { "held" } else { "through" }.into(), why);
         }
     }
     result

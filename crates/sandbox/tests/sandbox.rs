@@ -275,7 +275,9 @@ fn groups_of_a_killed_host_are_swept_by_the_next_one_and_those_of_a_living_one_a
     let group_of = |run: &Run| {
         let pid = *temps_sandbox::descendants(run.child.id()).last().unwrap();
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-        text.split('/').find(|part| part.starts_with("temps-")).map(str::to_owned)
+        let program = text.split(['/', '\n']).find(|part| part.starts_with("temps-"))?;
+        // The directory of the host, and those of its programs.
+        Some(format!("{}*", program.split_once('.')?.0))
     };
     let (mut dead, mut living) = (place.launch(&json!({}), SLEEP), place.launch(&json!({}), SLEEP));
     dead.layers();

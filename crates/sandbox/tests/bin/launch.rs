@@ -78,6 +78,7 @@ fn machine() -> ExitCode {
 /// What a program in a sandbox needs beside its plan.
 struct Boxed {
     decision: Decision,
+    groups: Groups,
     group: Group,
     remarks: Vec<Remark>,
     pid: Option<u32>,
@@ -113,7 +114,7 @@ fn decided(executable: &std::path::Path, text: &str) -> Result<(Boxed, Sandbox),
     };
     let decision = decide(&machine, &wanted)?;
     let group = groups.create("test", &decision.group)?;
-    Ok((Boxed { decision, group, remarks: Vec::new(), pid: None }, sandbox))
+    Ok((Boxed { decision, groups, group, remarks: Vec::new(), pid: None }, sandbox))
 }
 
 fn run(means: &str, path: String, args: Vec<Arg>) -> Result<(), Box<dyn std::error::Error>> {
@@ -169,6 +170,9 @@ fn run(means: &str, path: String, args: Vec<Arg>) -> Result<(), Box<dyn std::err
     loop {
         let mut fds = [rustix::event::PollFd::new(&*control, rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&TICK))?;
+        if let Some(boxed) = &boxed {
+            boxed.groups.balance();
+        }
         if asked.swap(false, Ordering::SeqCst)
             && let Some(boxed) = &boxed
         {
@@ -193,7 +197,10 @@ fn run(means: &str, path: String, args: Vec<Arg>) -> Result<(), Box<dyn std::err
     child.wait()?;
     if let Some(boxed) = &boxed {
         let killed = boxed.group.out_of_memory_kills();
-        eprintln!("{}", serde_json::json!({"usage": boxed.group.usage(), "out_of_memory_kills": killed}));
+        let idle =
+            boxed.group.directories().iter().find_map(|at| std::fs::read_to_string(at.join("cpu.idle")).ok());
+        let (usage, idle) = (boxed.group.usage(), idle.as_deref().map(str::trim));
+        eprintln!("{}", serde_json::json!({"usage": usage, "idle": idle, "out_of_memory_kills": killed}));
     }
     Ok(())
 }
