@@ -105,7 +105,8 @@ pub(crate) async fn watch_disk(context: StartContext, most: u64) {
         };
         pause = until_next_look(used.unwrap_or_default(), most, begin.elapsed());
         if let Some(used) = used.filter(|used| *used > most) {
-            let (used, most) = (used >> 20, most >> 20);
+            // Rounded up, or a little too much would read like just enough.
+            let (used, most) = (used.div_ceil(1 << 20), most >> 20);
             let why = format!(
                 "its data directory has {used} MiB and may have {most} MiB (disk_max); remove some of it, or allow it more"
             );
