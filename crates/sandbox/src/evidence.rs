@@ -144,18 +144,13 @@ impl Reader<'_> {
     /// The share of a processor counts, however the quota and its span are written.
     fn processor_time(&self) -> Reading {
         let (quota, period) = crate::limits::quota_and_period(self.decision.group.cpu?);
-        let (group, seen) = (self.group?, self.process?);
-        let (file, content) = group.limit(Layer::Cpu)?;
-        if !group.contains(seen.pid) {
-            return Some((false, "the program is not in its group".into()));
-        }
-        let mut numbers = content.split_whitespace().map(str::parse::<u64>);
-        let good = match (numbers.next(), numbers.next()) {
-            (Some(Ok(found)), Some(Ok(over))) => over > 0 && found * period <= quota * over,
-            _ => false,
-        };
-        let later = if good { "" } else { " (the quota begins once the program is ready)" };
-        Some((good, format!("{file}: {content}{later}, the program is in the group")))
+        self.limit_of_group(Layer::Cpu, " (the quota begins once the program is ready)", |content| {
+            let mut numbers = content.split_whitespace().map(str::parse::<u64>);
+            match (numbers.next(), numbers.next()) {
+                (Some(Ok(found)), Some(Ok(over))) => over > 0 && found * period <= quota * over,
+                _ => false,
+            }
+        })
     }
 
     fn user(&self) -> Reading {
@@ -209,15 +204,21 @@ impl Reader<'_> {
         of: impl Fn(&ProcessLimits) -> Option<u64>,
     ) -> Reading {
         let Some(wanted) = by_group else { return self.process_limit(name, of) };
+        // The kernel keeps memory in whole pages.
+        let is_same = |found: u64| found <= wanted && found + PAGE > wanted;
+        self.limit_of_group(layer, "", |content| content.parse().is_ok_and(is_same))
+    }
+
+    /// What a group says of a limit: whether that is good, and what there is to say where it is not.
+    fn limit_of_group(&self, layer: Layer, otherwise: &str, is_good: impl Fn(&str) -> bool) -> Reading {
         let (group, seen) = (self.group?, self.process?);
         let (file, content) = group.limit(layer)?;
-        let first = content.split_whitespace().next().unwrap_or_default();
-        // The kernel keeps memory in whole pages.
-        let same = first.parse::<u64>().is_ok_and(|found| found <= wanted && found + PAGE > wanted);
         if !group.contains(seen.pid) {
             return Some((false, "the program is not in its group".into()));
         }
-        Some((same, format!("{file}: {content}, the program is in the group")))
+        let good = is_good(&content);
+        let otherwise = if good { "" } else { otherwise };
+        Some((good, format!("{file}: {content}{otherwise}, the program is in the group")))
     }
 
     fn process_limit(&self, name: &str, of: impl Fn(&ProcessLimits) -> Option<u64>) -> Reading {

@@ -51,10 +51,11 @@ impl Place {
         if self.unified {
             return write(&self.path.join("cpu.max"), &format!("{quota} {period}"));
         }
-        // Version 1 takes one at a time, and none that together with the other's old value is too much.
-        write(&self.path.join("cpu.cfs_quota_us"), "-1")?;
-        write(&self.path.join("cpu.cfs_period_us"), &period.to_string())?;
-        write(&self.path.join("cpu.cfs_quota_us"), &quota.to_string())
+        // Version 1 takes one at a time. Between the two the program may have less than before and after, and never more.
+        let files = [("cpu.cfs_period_us", period), ("cpu.cfs_quota_us", quota)];
+        let grows = number(&self.path.join("cpu.cfs_period_us")).is_none_or(|before| before <= period);
+        let order = if grows { files } else { [files[1], files[0]] };
+        order.iter().try_for_each(|(file, value)| write(&self.path.join(file), &value.to_string()))
     }
 }
 
@@ -119,7 +120,7 @@ impl Group {
         let memory = self.place("memory").and_then(memory);
         let tasks = self.place("pids").and_then(|place| number(&place.path.join("pids.current")));
         let throttled =
-            self.place("cpu").and_then(|place| field(&place.path.join("cpu.stat"), "nr_throttled"));
+            self.place("cpu").and_then(|place| field_of(&place.path.join("cpu.stat"), "nr_throttled"));
         let background = self.groups.background().contains(self.number);
         Usage { memory, cpu_us: self.cpu_us(), tasks, throttled, background }
     }
@@ -131,7 +132,7 @@ impl Group {
     pub fn out_of_memory_kills(&self) -> Option<u64> {
         let place = self.place("memory")?;
         let file = if place.unified { "memory.events" } else { "memory.oom_control" };
-        field(&place.path.join(file), "oom_kill")
+        field_of(&place.path.join(file), "oom_kill")
     }
 
     /// The file of a limit and what it says now; `None` where no group has it. That of processor time says the quota and the span
@@ -202,7 +203,7 @@ impl Group {
     fn cpu_us(&self) -> Option<u64> {
         self.places.iter().find_map(|place| {
             if place.unified {
-                return field(&place.path.join("cpu.stat"), "usage_usec");
+                return field_of(&place.path.join("cpu.stat"), "usage_usec");
             }
             number(&place.path.join("cpuacct.usage")).map(|nanoseconds| nanoseconds / 1000)
         })
@@ -259,15 +260,19 @@ fn memory(place: &Place) -> Option<u64> {
         ("memory.usage_in_bytes", "total_inactive_file")
     };
     let used = number(&place.path.join(used))?;
-    Some(used.saturating_sub(field(&place.path.join("memory.stat"), idle).unwrap_or_default()))
+    Some(used.saturating_sub(field_of(&place.path.join("memory.stat"), idle).unwrap_or_default()))
 }
 
 fn number(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-fn field(path: &Path, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
+fn field_of(path: &Path, name: &str) -> Option<u64> {
+    field(&std::fs::read_to_string(path).ok()?, name)
+}
+
+/// The number behind a name, in a text of one name and one number a line.
+pub(super) fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::background::Background;
+use super::background::{Background, Program};
 use super::group::{self, Group, Place};
 use super::hierarchy::{self, Hierarchy, Mechanism};
 use super::{GroupLimits, LAUNCHER_TASKS};
@@ -143,7 +143,7 @@ impl Groups {
         if let Some(tasks) = limits.tasks {
             group.set("pids", "pids.max", "pids.max", tasks + LAUNCHER_TASKS)?;
         }
-        self.inner.background.add(number, name, &group);
+        self.inner.background.add(number, Program::of(name, &group));
         Ok(group)
     }
 

@@ -1,0 +1,332 @@
+//! Programs that always use their processor time up, put behind all others.
+//!
+//! A quota alone does not keep a program that computes from being noticed: whenever it may run, others that wake on the same
+//! processor can have to wait for the next tick of the kernel's clock, some milliseconds. So such a program goes to the background:
+//! it keeps to the last few processors, as many as the quotas of all programs in the background add up to (`cpuset.cpus`), so that it
+//! loses nothing while others rest; the kernel takes the processor from it whenever anybody else wants it (`cpu.idle`); and its quota
+//! is counted over a longer span, since each new span is a moment in which the kernel may let it go first all the same. What the
+//! kernel does not have is left out.
+//!
+//! What starts again and again is noise, too: a program starts in the background when its last run ended there, or was short. As
+//! long as it has no quota, that is until it is ready, it only keeps to its processors: somebody else's work on a busy machine must
+//! not hold up its start for ever.
+
+mod appetite;
+mod processors;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use self::appetite::{Appetite, Counted};
+use self::processors::Processors;
+use super::group::{Group, Place, quota_and_period, write};
+
+/// Time between two looks at the programs of a host: two or three of the spans that quotas are counted over.
+pub const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long the end of a short run, or of one in the background, is remembered.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// The span that the quota of a program in the background is counted over, in microseconds, where its own is not that long: the
+/// kernel's default.
+const LONG_SPAN_US: u64 = 100_000;
+
+/// A run that ended sooner was short.
+const SHORT_RUN: Duration = Duration::from_secs(10);
+
+/// Who of a host's programs is in the background.
+#[derive(Debug)]
+pub(super) struct Background {
+    processors: Processors,
+    members: Mutex<Members>,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    programs: BTreeMap<u64, Program>,
+    /// The names of programs that are to start in the background, and when they ended.
+    ended: HashMap<String, Instant>,
+}
+
+/// One program as it is seen here.
+#[derive(Debug)]
+pub(super) struct Program {
+    name: String,
+    started: Instant,
+    /// In percent of one processor, since it had one; an inspected program never has.
+    quota: u32,
+    /// Whether it has its quota now.
+    restricted: bool,
+    counters: Option<File>,
+    cpu: Option<Place>,
+    idle: Option<PathBuf>,
+    cpuset: Option<Place>,
+    appetite: Appetite,
+}
+
+impl Background {
+    /// `processors` is the kernel's list of those that programs may have.
+    pub(super) fn new(processors: Option<&str>) -> Self {
+        let processors = processors.map(Processors::parse).unwrap_or_default();
+        Self { processors, members: Mutex::default() }
+    }
+
+    /// Takes a program up, in the background where it was noisy a short while ago.
+    pub(super) fn add(&self, number: u64, mut program: Program) {
+        let mut members = self.lock();
+        let ended = members.ended.remove(&program.name);
+        let background = ended.is_some_and(|ended| ended.elapsed() < REMEMBERED);
+        program.appetite.background = background;
+        members.programs.insert(number, program);
+        if background {
+            self.place(&members, Some(number));
+        }
+    }
+
+    /// Notes that a program has a quota now, in percent of one processor, or has none any more.
+    pub(super) fn set_quota(&self, number: u64, percent: Option<u32>) {
+        let mut members = self.lock();
+        let Some(program) = members.programs.get_mut(&number) else { return };
+        program.quota = percent.unwrap_or(program.quota);
+        program.restricted = percent.is_some();
+        if program.appetite.background {
+            self.place(&members, Some(number));
+        }
+    }
+
+    pub(super) fn remove(&self, number: u64) {
+        let mut members = self.lock();
+        members.ended.retain(|_, ended| ended.elapsed() < REMEMBERED);
+        let Some(program) = members.programs.remove(&number) else { return };
+        let was_short = program.quota > 0 && program.started.elapsed() < SHORT_RUN;
+        if program.appetite.background || was_short {
+            members.ended.insert(program.name, Instant::now());
+        }
+        if program.appetite.background {
+            self.place(&members, None);
+        }
+    }
+
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.lock().programs.get(&number).is_some_and(|program| program.appetite.background)
+    }
+
+    pub(super) fn balance(&self) -> Vec<(String, bool)> {
+        let mut members = self.lock();
+        let look = |(number, program): (&u64, &mut Program)| {
+            let counted = program.counted()?;
+            program.appetite.look(counted).then_some(*number)
+        };
+        let moved: Vec<u64> = members.programs.iter_mut().filter_map(look).collect();
+        moved.iter().for_each(|number| self.place(&members, Some(*number)));
+        let said =
+            |number: &u64| members.programs.get(number).map(|it| (it.name.clone(), it.appetite.background));
+        moved.iter().filter_map(said).collect()
+    }
+
+    /// Tells the kernel where `moved` belongs now, and on which processors everybody in the background runs. What the kernel
+    /// refuses, because the program has just ended or the machine does not allow it, is no loss to anybody but neighbours.
+    fn place(&self, members: &Members, moved: Option<u64>) {
+        let all = members.programs.values();
+        let quota: u32 = all.filter(|it| it.appetite.background).map(|it| it.quota).sum();
+        let last = self.processors.last(quota);
+        for (number, program) in &members.programs {
+            let is_moved = moved == Some(*number);
+            if is_moved {
+                program.give_way(program.appetite.background && program.restricted);
+            }
+            if (is_moved || program.appetite.background) && !self.processors.is_empty() {
+                program.keep_to(program.appetite.background.then_some(&last), &self.processors);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Program {
+    pub(super) fn of(name: &str, group: &Group) -> Self {
+        let cpu = group.place("cpu").cloned();
+        let idle = cpu.as_ref().map(|place| place.path.join("cpu.idle")).filter(|path| path.exists());
+        Self {
+            name: name.to_owned(),
+            started: Instant::now(),
+            quota: 0,
+            restricted: false,
+            counters: cpu.as_ref().and_then(|place| File::open(place.path.join("cpu.stat")).ok()),
+            idle,
+            cpu,
+            cpuset: group.place("cpuset").cloned(),
+            appetite: Appetite::default(),
+        }
+    }
+
+    /// On which processors it runs: these, or all.
+    fn keep_to(&self, some: Option<&String>, all: &Processors) {
+        let Some(cpuset) = &self.cpuset else { return };
+        let list = match some {
+            Some(some) => some.clone(),
+            // Nothing said: those of the group above.
+            None if cpuset.unified => "\n".to_owned(),
+            None => all.all(),
+        };
+        let _ = write(&cpuset.path.join("cpuset.cpus"), &list);
+    }
+
+    /// Whether the kernel takes the processor from it when anybody else wants it.
+    fn give_way(&self, gives_way: bool) {
+        if let Some(idle) = &self.idle {
+            let _ = write(idle, if gives_way { "1" } else { "0" });
+        }
+        if let Some(cpu) = self.cpu.as_ref().filter(|_| self.restricted) {
+            let (quota, span) = quota_and_period(self.quota);
+            let factor = if gives_way { (LONG_SPAN_US / span).max(1) } else { 1 };
+            let _ = cpu.restrict((quota * factor, span * factor));
+        }
+    }
+
+    fn counted(&self) -> Option<Counted> {
+        let mut text = [0; 1024];
+        let length = self.counters.as_ref()?.read_at(&mut text, 0).ok()?;
+        Counted::parse(std::str::from_utf8(text.get(..length)?).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A program whose groups are a directory: version 1, but for the quota, which is one file.
+    fn program(place: &Path, name: &str) -> Program {
+        let path = place.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        for (file, text) in [("cpu.stat", ""), ("cpu.idle", "0"), ("cpu.max", ""), ("cpuset.cpus", "0-3")] {
+            std::fs::write(path.join(file), text).unwrap();
+        }
+        let of = |controller: &str, unified| Place {
+            unified,
+            controllers: vec![controller.to_owned()],
+            path: path.clone(),
+        };
+        Program {
+            name: name.to_owned(),
+            started: Instant::now(),
+            quota: 80,
+            restricted: true,
+            counters: Some(File::open(path.join("cpu.stat")).unwrap()),
+            idle: Some(path.join("cpu.idle")),
+            cpu: Some(of("cpu", true)),
+            cpuset: Some(of("cpuset", false)),
+            appetite: Appetite::default(),
+        }
+    }
+
+    fn two(place: &Path) -> Background {
+        let background = Background::new(Some("0-3"));
+        background.add(1, program(place, "first"));
+        background.add(2, program(place, "second"));
+        background
+    }
+
+    fn count(place: &Path, name: &str, spans: u64, held_back: u64) {
+        let text = format!("nr_periods {spans}\nnr_throttled {held_back}\n");
+        std::fs::write(place.join(name).join("cpu.stat"), text).unwrap();
+    }
+
+    fn said(place: &Path, name: &str) -> [String; 2] {
+        ["cpu.idle", "cpuset.cpus"]
+            .map(|file| std::fs::read_to_string(place.join(name).join(file)).unwrap()[..1].to_owned())
+    }
+
+    #[test]
+    fn the_kernel_is_told_who_is_where() {
+        let place = tempfile::tempdir().unwrap();
+        let place = place.path();
+        let background = two(place);
+        count(place, "first", 10, 10);
+        count(place, "second", 10, 0);
+        assert_eq!(background.balance(), [("first".to_owned(), true)]);
+        assert_eq!(said(place, "first"), ["1", "3"]);
+        assert_eq!(said(place, "second"), ["0", "0"]);
+        // Two of them need more room, both of them get it; one alone needs less again.
+        count(place, "second", 20, 10);
+        assert_eq!(background.balance(), [("second".to_owned(), true)]);
+        assert_eq!(
+            (said(place, "first"), said(place, "second")),
+            (["1", "2"].map(Into::into), ["1", "2"].map(Into::into))
+        );
+        background.remove(1);
+        assert_eq!(said(place, "second"), ["1", "3"]);
+        let back = (0..1_000).find_map(|_| background.balance().pop());
+        assert_eq!(back, Some(("second".to_owned(), false)));
+        assert_eq!(said(place, "second"), ["0", "0"]);
+        assert!(!background.contains(2));
+    }
+
+    #[test]
+    fn a_program_gives_way_only_while_it_has_a_quota() {
+        let place = tempfile::tempdir().unwrap();
+        let background = two(place.path());
+        count(place.path(), "first", 10, 10);
+        background.balance();
+        let max = || std::fs::read_to_string(place.path().join("first/cpu.max")).unwrap();
+        assert_eq!(max(), "80000 100000", "its span is longer");
+        background.set_quota(1, None);
+        assert_eq!(said(place.path(), "first"), ["0", "3"]);
+        background.set_quota(1, Some(300));
+        assert_eq!(said(place.path(), "first"), ["1", "1"]);
+        assert_eq!(max(), "300000 100000");
+    }
+
+    /// Where a program starts whose last run was this.
+    fn next_start(last: Program) -> bool {
+        let place = tempfile::tempdir().unwrap();
+        let background = Background::new(Some("0-3"));
+        let name = last.name.clone();
+        background.add(1, last);
+        background.remove(1);
+        background.add(2, program(place.path(), &name));
+        let seen = background.contains(2);
+        assert_eq!(said(place.path(), &name), if seen { ["1", "3"] } else { ["0", "0"] });
+        seen
+    }
+
+    #[test]
+    fn the_start_after_a_short_run_is_in_the_background_and_no_other() {
+        let place = tempfile::tempdir().unwrap();
+        let run = |seconds, quota| {
+            let started = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+            Program { started, quota, ..program(place.path(), "again") }
+        };
+        assert!(next_start(run(1, 25)));
+        assert!(!next_start(run(11, 25)), "a long run");
+        assert!(!next_start(run(1, 0)), "an inspection");
+    }
+
+    #[test]
+    fn who_ended_in_the_background_is_remembered_for_a_while() {
+        let place = tempfile::tempdir().unwrap();
+        let background = two(place.path());
+        count(place.path(), "first", 10, 10);
+        background.balance();
+        background.lock().programs.get_mut(&1).unwrap().started -= SHORT_RUN;
+        background.remove(1);
+        *background.lock().ended.get_mut("first").unwrap() -= REMEMBERED;
+        background.add(3, program(place.path(), "first"));
+        assert!(!background.contains(3), "it is long ago");
+        count(place.path(), "first", 10, 10);
+        background.balance();
+        background.lock().programs.get_mut(&3).unwrap().started -= SHORT_RUN;
+        background.remove(3);
+        background.add(4, program(place.path(), "first"));
+        assert!(background.contains(4));
+    }
+}
