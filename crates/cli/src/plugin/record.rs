@@ -1,16 +1,27 @@
 //! `temps plugin record`: keeps the traffic between the daemon and one plugin in a file, until Ctrl-C.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 use temps_server::api::plugins::Plugin;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::output::{Output, plain};
 use crate::recording::{Kept, Recorder};
+use crate::stream::EventStream;
+
+/// A recording that was told to end goes on until nothing has come for this long, so that what was just asked has its answer in it,
+/// and an event its ack; a play would find them missing. It does so for [`LONGEST_END`] at most.
+const QUIET: Duration = Duration::from_millis(300);
+const LONGEST_END: Duration = Duration::from_secs(3);
+
+/// Why a recording ended that may not become larger.
+const FULL: &str = "it is as large as it may be; --max-size gives it more";
 
 /// What is recorded, and where to.
 #[derive(Debug, Args)]
@@ -56,15 +67,41 @@ pub(crate) async fn run(arguments: Arguments, client: &Client, output: Output) -
                 // The end of the life before is no part of the one that was asked for.
                 Some(step) if !begun && step["kind"] != "spawn" => {}
                 Some(step) if recorder.keep(&step)? => begun = true,
-                Some(_) => break Some("it is as large as it may be; --max-size gives it more"),
+                Some(_) => break Some(FULL),
                 None => break Some("the daemon ended it"),
             },
         }
+    };
+    let why = match why {
+        None if begun => rest(&mut steps, &mut recorder, &mut interrupt).await?,
+        why => why,
     };
     if let Some(why) = why {
         output.say(&format!("the recording ended: {why}"));
     }
     output.data(recorder.kept(), kept)
+}
+
+/// Keeps what is still under way, unless somebody who waits says once more that it shall end.
+async fn rest(
+    steps: &mut EventStream,
+    recorder: &mut Recorder,
+    interrupt: &mut Signal,
+) -> Result<Option<&'static str>, Failure> {
+    let under_way = async {
+        while let Ok(step) = timeout(QUIET, steps.next::<Value>()).await {
+            match step? {
+                Some(step) if recorder.keep(&step)? => {}
+                Some(_) => return Ok(Some(FULL)),
+                None => break,
+            }
+        }
+        Ok(None)
+    };
+    tokio::select! {
+        ended = timeout(LONGEST_END, under_way) => ended.unwrap_or(Ok(None)),
+        _ = interrupt.recv() => Ok(None),
+    }
 }
 
 fn kept(kept: &Kept) -> String {

@@ -6,11 +6,13 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use temps_testkit::binaries::{built_binary, built_example};
+use temps_testkit::binaries::{built_binary, built_example, built_executable};
 use temps_testkit::daemon::{
     Daemon, Ended, Following, empty_home, eventually, home_with_hello, put_plugin, signal_process, state,
     temps,
 };
+
+use temps_testkit::{Behaviour, Sin};
 
 use crate::authoring::{Desk, Dev, asked, run};
 use crate::settings::fed;
@@ -113,6 +115,36 @@ fn what_was_recorded_at_a_daemon_is_played_back_and_the_recording_is_audited() {
     );
     assert!(ended[0]["detail"]["steps"].as_u64().unwrap() >= 8, "{ended:?}");
     assert!(ended[1]["actor"].as_str().unwrap().contains("admin"), "{ended:?}");
+}
+
+#[test]
+fn what_is_under_way_when_a_recording_is_told_to_end_is_in_it() {
+    // It rests after each ack, so those of the last events come some time after these were sent.
+    let order = Behaviour::sinful("slow", Sin::ReadsSlowly { per_frame_ms: 100 }).with_acks();
+    let home = empty_home();
+    let plugins = home.path().join("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    temps_testkit::unruly::install(&built_executable("temps-testkit", "unruly"), &plugins, "slow", &order)
+        .unwrap();
+    let daemon = Daemon::start_in(home, &[]);
+    daemon.wait_for("slow", "running");
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("slow.jsonl");
+    let following = recording(&daemon, "slow", &file);
+    // The text of a frame is a text within a line, and so are its quotes.
+    let count = |kind: &str| {
+        let recorded = std::fs::read_to_string(&file).unwrap();
+        recorded.matches(&format!(r#"\"type\":\"{kind}\""#)).count()
+    };
+    for project in ["one", "two", "three", "four", "five", "six"] {
+        daemon.json(&["deployment", "report", "--project", project, "--state", "succeeded"]);
+    }
+    eventually("all events were sent", || (count("event") >= 6).then_some(()));
+    signal_process(&following.process, Signal::INT);
+    let (code, said) = following.end();
+    assert_eq!(code, 0, "{said}");
+    let (events, acks) = (count("event"), count("ack"));
+    assert_eq!(events, acks, "{}", std::fs::read_to_string(&file).unwrap());
 }
 
 #[test]
