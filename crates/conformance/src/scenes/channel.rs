@@ -7,7 +7,7 @@ use serde_json::json;
 use temps_protocol::Feature;
 use temps_protocol::limits::MAX_FRAME_BYTES;
 
-use super::{Act, PONG_TIMEOUT, Scene, Stage};
+use super::{Act, Scene, Stage};
 use crate::check::Check;
 use crate::events::Events;
 use crate::report::{Finding, Sheet};
@@ -120,30 +120,14 @@ async fn asks(stage: &Stage, sheet: &mut Sheet, act: &mut Act) -> bool {
         return true;
     };
     // A plugin that dies of any event is a matter of the scene about events.
-    if let Some(channel) = &act.channel {
-        channel.event(&events.next()).await;
-    }
-    if act.is_well().await.is_err() {
+    if act.handles(&[events.next()]).await.is_err() {
         return false;
     }
     let earlier = act.channel.as_ref().map_or(0, |channel| channel.seen().asked.len());
     act.platform.lock().unwrap_or_else(PoisonError::into_inner).later = true;
-    if let Some(channel) = &mut act.channel {
-        let mut sent = Vec::new();
-        for _ in 0..4 {
-            let event = events.next();
-            channel.event(&event).await;
-            sent.push(crate::events::id(&event).to_owned());
-        }
-        if stage.has(Feature::Ack) {
-            // By its acks, the plugin is done with the events, and so with its questions. Whether they come has a check elsewhere.
-            let acked = |seen: &crate::channel::Notebook| {
-                sent.iter().all(|id| seen.acks.iter().any(|ack| ack.id == *id))
-            };
-            let _ = channel.until(PONG_TIMEOUT, acked).await;
-        }
-    }
-    let well = act.survives("events, and answers with further fields to what it asked").await;
+    let more: Vec<_> = (0..4).map(|_| events.next()).collect();
+    let sent = "events, and answers with further fields to what it asked".to_owned();
+    let well = act.handles(&more).await.map_err(|came| Finding { sent, came });
     let asked = act.channel.as_ref().map_or(0, |channel| channel.seen().asked.len());
     match well {
         Ok(()) if asked == earlier => {

@@ -21,7 +21,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use temps_protocol::Feature;
 
-use crate::channel::{Channel, Opened};
+use crate::channel::{Channel, Notebook, Opened};
 use crate::check::Check;
 use crate::http::{Shown, ask};
 use crate::life::{Life, Spawn};
@@ -119,6 +119,7 @@ impl Stage {
             health_path: self.profile.manifest.health_path.clone(),
             config: self.config.clone(),
             configured: self.has(Feature::Config) && how.features.contains(Feature::Config.as_str()),
+            acks: self.has(Feature::Ack) && how.features.contains(Feature::Ack.as_str()),
         };
         act.platform.lock().unwrap_or_else(PoisonError::into_inner).config = self.config.clone();
         if self.profile.channel {
@@ -146,6 +147,7 @@ pub(crate) struct Act {
     health_path: String,
     config: Value,
     configured: bool,
+    acks: bool,
 }
 
 impl Act {
@@ -161,6 +163,23 @@ impl Act {
             channel.configure(&self.config, 1).await;
         }
         Ok(channel)
+    }
+
+    /// Whether the plugin is well after these events. It is asked once it has acked them, if it acks, because until then it may not have
+    /// looked at them. Whether acks come has a check elsewhere.
+    pub(crate) async fn handles(&mut self, events: &[Value]) -> Result<(), String> {
+        if let Some(channel) = &mut self.channel {
+            for event in events {
+                channel.event(event).await;
+            }
+            let acked = |seen: &Notebook| {
+                events.iter().all(|event| seen.acks.iter().any(|ack| ack.id == crate::events::id(event)))
+            };
+            if self.acks {
+                let _ = channel.until(PONG_TIMEOUT, acked).await;
+            }
+        }
+        self.is_well().await
     }
 
     /// Whether the plugin runs, reads its channel, and answers its health request. The error says what is wrong.

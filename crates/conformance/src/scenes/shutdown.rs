@@ -46,10 +46,8 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
         Ok(act) => act,
         Err(why) => return sheet.give_up(&why),
     };
-    if let (Some(mut events), Some(channel)) = (Events::for_plugin(&stage.profile.manifest), &act.channel) {
-        channel.event(&events.next()).await;
-    }
-    if let Err(why) = act.is_well().await {
+    let events = Events::for_plugin(&stage.profile.manifest).map(|mut events| events.next());
+    if let Err(why) = act.handles(events.as_slice()).await {
         return sheet.give_up(&why);
     }
     // A host keeps connections open and uses them again.

@@ -39,11 +39,8 @@ async fn restart(stage: &Stage, sheet: &mut Sheet) {
         Ok(act) => act,
         Err(why) => return sheet.give_up(&why),
     };
-    let mut events = Events::for_plugin(&stage.profile.manifest);
-    if let (Some(events), Some(channel)) = (&mut events, &act.channel) {
-        channel.event(&events.next()).await;
-    }
-    if let Err(why) = act.is_well().await {
+    let events = Events::for_plugin(&stage.profile.manifest).map(|mut events| events.next());
+    if let Err(why) = act.handles(events.as_slice()).await {
         return sheet.give_up(&why);
     }
     act.life.kill().await;

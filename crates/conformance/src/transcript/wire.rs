@@ -111,6 +111,7 @@ async fn serve(
             Err(TrySendError::Closed(_)) => return,
         }
     };
+    drop(socket);
     // Nobody plays any more, otherwise.
     let _ = tell.send(Arrival::Closed(number, why)).await;
 }
@@ -135,4 +136,27 @@ pub(super) async fn ask(
         whole.map_err(|error| format!("a broken body ({error})"))?.to_bytes()
     };
     Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_plugin_that_floods_loses_its_channel_and_is_told_of() {
+        let (host, plugin) = UnixStream::pair().unwrap();
+        let host = WebSocketStream::from_raw_socket(host, Role::Client, None).await;
+        let mut plugin = WebSocketStream::from_raw_socket(plugin, Role::Server, None).await;
+        let (tell, mut arrivals) = mpsc::channel(AHEAD);
+        let _sending = Sending::over(host, 1, tell);
+        // Until the other end is gone; nobody reads what arrives meanwhile.
+        while plugin.send(Message::text("{}")).await.is_ok() {}
+        for _ in 0..AHEAD {
+            assert!(matches!(arrivals.recv().await, Some(Arrival::Frame(1, _))));
+        }
+        let Some(Arrival::Closed(1, why)) = arrivals.recv().await else { panic!("it goes on") };
+        assert!(why.contains("nobody waits for"), "{why}");
+    }
 }

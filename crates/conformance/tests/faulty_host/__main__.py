@@ -2,7 +2,7 @@
 import json, os, secrets, shutil, signal, socket, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from common import counter, Failed, faulty, HOME, now, plugins, spawn, TOKEN
+from common import counter, Failed, faulty, HOME, now, plugins, programs, spawn, TOKEN
 from life import Life, manifest_of
 from plugin import Plugin
 
@@ -11,12 +11,10 @@ def take_in(path):
     """From a file to a plugin."""
     artifact = os.path.join(HOME, "artifacts", f"{next(counter)}")
     os.makedirs(os.path.dirname(artifact), exist_ok=True)
-    if os.path.isdir(path):
-        if faulty("no_directories"):
-            return
-        shutil.copytree(path, artifact)
-    else:
-        shutil.copy(path, artifact)
+    if os.path.isdir(path) and faulty("no_directories"):
+        return
+    with programs:
+        (shutil.copytree if os.path.isdir(path) else shutil.copy)(path, artifact)
     program = os.path.join(artifact, "plugin") if os.path.isdir(artifact) else artifact
     place = os.path.join(HOME, "run", f"{next(counter)}")
     data = os.path.join(HOME, "data", os.path.basename(path)) if faulty("inspects_in_place") else os.path.join(place, "data")
@@ -42,6 +40,7 @@ def watch():
             if not name.startswith(".") and name not in seen:
                 seen.add(name)
                 spawn(take_in, os.path.join(directory, name))
+        # The standard library has nothing that tells of a new file.
         time.sleep(0.1)
 
 

@@ -10,6 +10,10 @@ METHODS = "get_project list_projects get_environment list_environments get_deplo
 counter, plugins = itertools.count(1), {}
 same_secret = secrets.token_hex(16)
 
+# Held while a program is written and while one is started: a child that has not come to its program yet holds open what others
+# write, and nobody can start that then.
+programs = threading.Lock()
+
 
 def faulty(*names):
     return FAULT in names

@@ -1,7 +1,7 @@
 """One process of a plugin, and its two lines."""
-import errno, json, os, re, secrets, select, signal, subprocess, threading, time
+import json, os, re, secrets, select, signal, subprocess, threading, time
 
-from common import Failed, faulty, FEATURES, KEPT, same_secret, spawn
+from common import Failed, faulty, FEATURES, KEPT, programs, same_secret, spawn
 
 
 class Life:
@@ -25,16 +25,9 @@ class Life:
         argv = [program, "--socket-path", self.socket, "--auth-secret", self.secret, "--data-dir", data]
         argv += ["--verbose", "1"] if faulty("another_argument") else []
         stdin = subprocess.PIPE if faulty("open_stdin") else subprocess.DEVNULL
-        while True:
-            try:
-                self.process = subprocess.Popen(argv, env=env, cwd="/" if faulty("other_directory") else data, stdin=stdin,
-                                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-                break
-            except OSError as error:
-                # A child that another thread is starting may still hold the copy open.
-                if error.errno != errno.ETXTBSY:
-                    raise
-                time.sleep(0.01)
+        with programs:
+            self.process = subprocess.Popen(argv, env=env, cwd="/" if faulty("other_directory") else data, stdin=stdin,
+                                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
         self.read, self.ended = b"", threading.Event()
         if not faulty("deaf"):
             spawn(self.drain, self.process.stderr)

@@ -14,8 +14,10 @@ class Plugin:
         self.path, self.program, self.manifest, self.inspected = path, program, manifest, line
         self.name = manifest["name"]
         self.data = os.path.join(HOME, "data", self.name)
-        self.wanted, self.life, self.channel, self.running, self.features = True, None, None, threading.Event(), []
         self.lock = threading.RLock()
+        # Told whenever something changes that a thread of the plugin may wait for.
+        self.changed = threading.Condition(self.lock)
+        self.wanted, self.life, self.channel, self.running, self.features = True, None, None, threading.Event(), []
         self.line, self.flight, self.retries, self.suspects, self.crashes = [], {}, [], [], {}
         self.sent, self.lost, self.alone = set(), threading.Event(), None
         self.config, self.revision, self.entries, self.number, self.done = {}, 0, {}, 0, []
@@ -25,10 +27,23 @@ class Plugin:
 
     # --- life
 
+    @property
+    def wanted(self):
+        return self.is_wanted
+
+    @wanted.setter
+    def wanted(self, wanted):
+        self.is_wanted = wanted
+        self.tell()
+
+    def tell(self):
+        with self.changed:
+            self.changed.notify_all()
+
     def live(self):
         for times in itertools.count():
-            while not self.wanted:
-                time.sleep(0.05)
+            with self.changed:
+                self.changed.wait_for(lambda: self.wanted)
             begin = time.monotonic()
             try:
                 self.once()
@@ -38,6 +53,7 @@ class Plugin:
             self.running.clear()
             if self.life:
                 self.life.kill()
+            # The wait before the next start is the time itself.
             if self.wanted:
                 time.sleep(min(0.5 * 2 ** min(times, 4), 4) if time.monotonic() - begin < 60 else 0.5)
 
@@ -56,6 +72,7 @@ class Plugin:
             spawn(life.drain, life.process.stdout)
         self.open(life)
         self.running.set()
+        self.tell()
         spawn(self.ask_for_health, life)
         spawn(self.deliver, life)
         status = life.process.wait()
@@ -79,6 +96,7 @@ class Plugin:
             channel.send('"weather"}', 0)
         self.channel, self.sent = channel, set()
         self.lost.clear()
+        self.tell()
         spawn(self.keep, channel, life)
 
     def has(self, feature):
@@ -95,6 +113,7 @@ class Plugin:
             if not faulty("forgets_on_loss") or not self.wanted or life.ended.wait(0.2):
                 self.line = [event for event in lost if event["id"] not in map(lambda e: e["id"], self.line)] + self.line
         self.lost.set()
+        self.tell()
         if not self.wanted or life.ended.wait(0.05):
             return
         if (self.has("reconnect") and not faulty("restarts_always")) or faulty("reconnects_always"):
@@ -121,12 +140,11 @@ class Plugin:
     def stop(self):
         self.wanted = False
         life, channel = self.life, self.channel
-        end = time.monotonic() + 5
-        while self.flight and time.monotonic() < end:
-            time.sleep(0.05)
+        with self.changed:
+            self.changed.wait_for(lambda: not self.flight, 5)
         if channel and not faulty("kills_with_channel_open"):
             channel.close()
-            time.sleep(0.1)
+            self.lost.wait(0.1)
         if life and not life.ended.is_set():
             life.process.send_signal(signal.SIGTERM)
             life.ended.wait(1 if faulty("short_grace") else 10)
@@ -155,6 +173,7 @@ class Plugin:
             return
         with self.lock:
             self.line.insert(0 if faulty("reversed") else len(self.line), event)
+        self.tell()
 
     def next(self):
         with self.lock:
@@ -177,11 +196,16 @@ class Plugin:
 
     def deliver(self, life):
         while not life.ended.is_set():
-            event = self.next() if self.wanted and self.running.is_set() and (not self.channel or self.channel.open) else None
-            if not event:
-                time.sleep(0.1 if faulty("reversed") else 0.01)
-                continue
-            self.flight[event["id"]] = event
+            # What comes within this time comes in the wrong order.
+            if faulty("reversed"):
+                life.ended.wait(0.1)
+            with self.changed:
+                may = self.wanted and self.running.is_set() and (not self.channel or self.channel.open)
+                event = self.next() if may else None
+                if not event:
+                    self.changed.wait(self.until_retry())
+                    continue
+                self.flight[event["id"]] = event
             if not self.channel:
                 self.post(life, event)
             elif self.has("ack"):
@@ -194,6 +218,11 @@ class Plugin:
                     channel.pongs[event["id"].encode()] = lambda event=event: later(5, self.lived, channel, event)
                     channel.send(event["id"], 9)
 
+    def until_retry(self):
+        """How long nothing happens by itself. A process may end without a word here, which is looked for now and then."""
+        due = min((at for at, _ in self.retries), default=None)
+        return 0.5 if due is None else min(0.5, max(0.01, due - time.monotonic()))
+
     def lived(self, channel, event):
         if channel.open:
             self.settle(event["id"])
@@ -204,6 +233,7 @@ class Plugin:
 
     def settle(self, identity):
         event = self.flight.pop(identity, None)
+        self.tell()
         if event:
             self.done.append(event)
             if faulty("sends_acked_again") and self.has("ack") and len(self.done) == 1:
@@ -218,6 +248,7 @@ class Plugin:
         if faulty("changes_retries"):
             event = {**event, "timestamp": now()}
         self.retries.append((time.monotonic() + (0 if faulty("retries_at_once") else 1), event))
+        self.tell()
 
     def acked(self, channel, frame):
         identity = frame["id"]

@@ -91,22 +91,41 @@ impl Hook {
                     Err(format!("{method} {path}: {} {told}", answer.status))
                 }
             }
-            Hook::Command(command) => {
-                let mut shell = Command::new("sh");
-                shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::null());
-                shell.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
-                shell.kill_on_drop(true);
-                let output = timeout(COMMAND_TIMEOUT, shell.output())
-                    .await
-                    .map_err(|_| format!("{command}: not done within {} s", COMMAND_TIMEOUT.as_secs()))?
-                    .map_err(|error| error.to_string())?;
-                let said = String::from_utf8_lossy(&output.stderr);
-                if output.status.success() {
-                    Ok(())
-                } else {
-                    Err(format!("{command}: {} {said}", output.status))
-                }
-            }
+            Hook::Command(command) => run(command, variables).await,
         }
+    }
+}
+
+async fn run(command: &str, variables: &[(&str, String)]) -> Result<(), String> {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    shell.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
+    let output = timeout(COMMAND_TIMEOUT, shell.output())
+        .await
+        .map_err(|_| format!("{command}: not done within {} s", COMMAND_TIMEOUT.as_secs()))?
+        .map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command}: {} {}", output.status, String::from_utf8_lossy(&output.stderr)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_gets_its_variables_and_its_failure_is_told() {
+        let variables = [("KIT_PLUGIN", "kit-acks".to_owned())];
+        assert_eq!(run("test \"$KIT_PLUGIN\" = kit-acks", &variables).await, Ok(()));
+        let failed = run("echo no such plugin >&2; exit 3", &variables).await.unwrap_err();
+        assert!(failed.contains("exit status: 3") && failed.contains("no such plugin"), "{failed}");
+    }
+
+    /// The clock is the test's own: it goes on when there is nothing to do but to wait.
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_never_ends_is_not_waited_for() {
+        let failed = run("exec sleep 1000", &[]).await.unwrap_err();
+        assert!(failed.contains("not done within 60 s"), "{failed}");
     }
 }
