@@ -210,25 +210,19 @@ impl Trial {
                 Err(_) => self.unconfirmed.push(id),
             }
             // Deliveries go on behind the publishes; the daemon may end in the midst of them.
-            std::thread::sleep(Duration::from_millis(15));
-            if let Some(ended) = self.has_ended() {
+            if let Some(ended) = self.has_ended_within(Duration::from_millis(15)) {
                 return ended;
             }
         }
         // Retries and dead letters come after waits of seconds, when everything is published.
-        let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
-            if let Some(ended) = self.has_ended() {
-                return ended;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Err(format!("the daemon never came to the point; its log:\n{}", self.stage.log_end()))
+        self.has_ended_within(PATIENCE).unwrap_or_else(|| {
+            Err(format!("the daemon never came to the point; its log:\n{}", self.stage.log_end()))
+        })
     }
 
-    /// How the daemon ended, if it has: at its point, or in a way that it should not.
-    fn has_ended(&mut self) -> Option<Result<(), String>> {
-        let status = self.stage.ended()?;
+    /// How the daemon ended, if it does so within this time: at its point, or in a way that it should not.
+    fn has_ended_within(&mut self, patience: Duration) -> Option<Result<(), String>> {
+        let status = self.stage.ended_within(patience)?;
         let aborted = status.signal() == Some(rustix::process::Signal::ABORT.as_raw());
         Some(if aborted { Ok(()) } else { Err(format!("the daemon ended with {status}")) })
     }
@@ -297,11 +291,13 @@ impl Trial {
     ) -> Result<(), String> {
         let begin = Instant::now();
         while !is_so(self)? {
-            self.stage.check_daemon()?;
             if begin.elapsed() > PATIENCE {
                 return Err(format!("not so after {PATIENCE:?}: {what}"));
             }
-            std::thread::sleep(Duration::from_millis(50));
+            // The daemon is asked again a little later, unless it ends before.
+            if let Some(status) = self.stage.ended_within(Duration::from_millis(50)) {
+                return Err(format!("the daemon ended with {status} before this was so: {what}"));
+            }
         }
         Ok(())
     }

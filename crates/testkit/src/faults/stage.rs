@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -179,6 +180,17 @@ impl Stage {
         self.daemon = None;
         self.target.send_replace(None);
         Some(status)
+    }
+
+    /// How the daemon ended by itself, if it does so within this time.
+    pub fn ended_within(&mut self, patience: Duration) -> Option<std::process::ExitStatus> {
+        let pid = Pid::from_child(&self.daemon.as_ref()?.process);
+        // A descriptor of a process is readable once it has ended. A child that was not waited for keeps its number.
+        if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
+            let patience = Timespec::try_from(patience).ok();
+            let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], patience.as_ref());
+        }
+        self.ended()
     }
 
     /// Whether the daemon still runs, as it should.
