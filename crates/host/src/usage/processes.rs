@@ -22,17 +22,20 @@ pub(crate) struct Resources {
     pub(crate) disk_bytes: Option<u64>,
 }
 
-/// Measures all processes below a launcher; those of the launcher itself are left out, because a plugin's limits do not count
-/// them. It reads files of the kernel and may take milliseconds.
-pub(crate) fn measure(launcher: u32) -> Resources {
+/// Measures all processes of a plugin: those in its control group, or those below its launcher where no group lists them. Those of the
+/// launcher itself are left out, because a plugin's limits do not count them.
+///
+/// What the group counts by itself is not measured once more. Above all the kernel walks through all memory of a process to tell its
+/// share; where there are many, others would notice that.
+pub(crate) fn measure(launcher: u32, listed: Option<Vec<u32>>, counted: &temps_sandbox::Usage) -> Resources {
     let own = executable(launcher);
-    let mut sum = Sum::default();
-    for pid in temps_sandbox::descendants(launcher) {
+    let mut sum = Sum { memory_bytes: counted.memory.is_none().then_some(0), ..Sum::default() };
+    for pid in listed.unwrap_or_else(|| temps_sandbox::descendants(launcher)) {
         if own.is_none() || executable(pid) != own {
             sum.add(pid);
         }
     }
-    sum.finish()
+    sum.finish().counted_by(counted)
 }
 
 /// The file that a process executes, by its device and its number there; a link to it may lead elsewhere in another root.
@@ -44,7 +47,7 @@ fn executable(pid: u32) -> Option<(u64, u64)> {
 impl Resources {
     /// The same with what the plugin's control group counts, which misses no process that came and went.
     #[must_use]
-    pub(crate) fn counted_by(mut self, group: &temps_sandbox::Usage) -> Self {
+    fn counted_by(mut self, group: &temps_sandbox::Usage) -> Self {
         self.cpu = group.cpu_us.map(Duration::from_micros).or(self.cpu);
         self.memory_bytes = group.memory.or(self.memory_bytes);
         self
@@ -84,13 +87,15 @@ impl Sum {
     fn add(&mut self, pid: u32) {
         let stat =
             text(pid, "stat").and_then(|text| text.map(|text| stat(&text).ok_or(Unreadable)).transpose());
-        if stat == Ok(None) {
+        if stat.is_ok_and(|stat| stat.is_none_or(|stat| stat.ended)) {
             return;
         }
         self.processes += 1;
         add(&mut self.ticks, stat.map(|stat| stat.map(|stat| stat.ticks)));
         add(&mut self.tasks, stat.map(|stat| stat.map(|stat| stat.tasks)));
-        add(&mut self.memory_bytes, memory(pid));
+        if self.memory_bytes.is_some() {
+            add(&mut self.memory_bytes, memory(pid));
+        }
         let descriptors = descriptors(pid);
         if let Ok(Some(count)) = descriptors {
             self.most_descriptors = self.most_descriptors.max(count);
@@ -162,6 +167,8 @@ fn there<T>(read: io::Result<T>) -> Read<T> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
+    /// Whether it only waits to be reaped.
+    ended: bool,
     ticks: u64,
     tasks: u32,
 }
@@ -174,7 +181,8 @@ fn stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     let ticks = [14, 15, 16, 17].into_iter().map(number).sum::<Option<u64>>()?;
-    Some(Stat { ticks, tasks: u32::try_from(number(20)?).ok()? })
+    let ended = matches!(*fields.first()?, "Z" | "X");
+    Some(Stat { ended, ticks, tasks: u32::try_from(number(20)?).ok()? })
 }
 
 /// The proportional share of memory, or all resident memory where the kernel does not tell the share.
@@ -202,9 +210,14 @@ fn resident(text: &str, page_size: u64) -> Option<u64> {
     Some(pages.saturating_mul(page_size))
 }
 
+/// Kernels since 6.2 tell the number of descriptors as the size of their directory. Others have to list them.
 fn descriptors(pid: u32) -> Read<u32> {
-    let listed = there(std::fs::read_dir(format!("/proc/{pid}/fd")))?;
-    Ok(listed.map(|entries| u32::try_from(entries.count()).unwrap_or(u32::MAX)))
+    let directory = format!("/proc/{pid}/fd");
+    let count = match there(std::fs::metadata(&directory))? {
+        Some(directory) if directory.len() > 0 => Some(directory.len()),
+        _ => there(std::fs::read_dir(&directory))?.map(|entries| entries.count() as u64),
+    };
+    Ok(count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)))
 }
 
 #[cfg(test)]
@@ -216,7 +229,8 @@ mod tests {
     #[test]
     fn a_stat_line_is_read_whatever_the_name_of_the_program_is() {
         let line = "42 (a) b (c) S 1 42 42 0 -1 4194560 900 0 0 0 100 20 3 4 20 0 7 0 5000 1 2 3";
-        assert_eq!(stat(line), Some(Stat { ticks: 127, tasks: 7 }));
+        assert_eq!(stat(line), Some(Stat { ended: false, ticks: 127, tasks: 7 }));
+        assert!(stat(&line.replace(") S", ") Z")).unwrap().ended);
         for damaged in ["", "42 (a", "42 (a) S 1", "42 (a) S 1 42 42 0 -1 1 1 1 1 1 x 20 3 4 20 0 7"] {
             assert_eq!(stat(damaged), None, "{damaged:?}");
         }
@@ -246,10 +260,11 @@ mod tests {
 
     #[test]
     fn real_processes_are_measured_and_none_is_not_zero() {
+        let counted_nothing = temps_sandbox::Usage::default();
         let mut shell =
             Command::new("sh").args(["-c", "sleep 600 & wait"]).stdin(Stdio::null()).spawn().unwrap();
         let found = loop {
-            let found = measure(shell.id());
+            let found = measure(shell.id(), None, &counted_nothing);
             if found.processes == Some(1) {
                 break found;
             }
@@ -258,8 +273,14 @@ mod tests {
         assert!(found.memory_bytes.unwrap() > 0 && found.descriptors.unwrap() > 0, "{found:?}");
         assert_eq!(found.tasks, Some(1));
         assert!(found.cpu.is_some());
+        // What a group lists and counts is taken from there.
+        let counted = temps_sandbox::Usage { memory: Some(5), ..counted_nothing };
+        let listed = vec![std::process::id(), temps_sandbox::descendants(shell.id())[0]];
+        let more = measure(shell.id(), Some(listed), &counted);
+        assert_eq!((more.processes, more.memory_bytes), (Some(2), Some(5)), "{more:?}");
+        assert_eq!(descriptors(std::process::id()).unwrap().map(|count| count > 3), Some(true));
         while temps_sandbox::kill_descendants(shell.id()) > 0 {}
         shell.wait().unwrap();
-        assert_eq!(measure(shell.id()), Resources::default());
+        assert_eq!(measure(shell.id(), None, &counted_nothing), Resources::default());
     }
 }

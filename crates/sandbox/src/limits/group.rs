@@ -1,5 +1,6 @@
 //! The group of one program, in every hierarchy that the host has a place in.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -121,8 +122,13 @@ impl Group {
         let tasks = self.place("pids").and_then(|place| number(&place.path.join("pids.current")));
         let throttled =
             self.place("cpu").and_then(|place| field_of(&place.path.join("cpu.stat"), "nr_throttled"));
-        let background = self.groups.background().contains(self.number);
-        Usage { memory, cpu_us: self.cpu_us(), tasks, throttled, background }
+        Usage { memory, cpu_us: self.cpu_us(), tasks, throttled, background: self.is_in_background() }
+    }
+
+    /// Whether the program is served after all others now.
+    #[must_use]
+    pub fn is_in_background(&self) -> bool {
+        self.groups.background().contains(self.number)
     }
 
     /// How often the kernel ended a process of the group for want of memory; `None` where no group watches over memory.
@@ -158,11 +164,14 @@ impl Group {
     /// Whether this process is in the group, in every hierarchy.
     #[must_use]
     pub fn contains(&self, pid: u32) -> bool {
-        let pid = pid.to_string();
-        self.places.iter().all(|place| {
-            std::fs::read_to_string(place.path.join("cgroup.procs"))
-                .is_ok_and(|all| all.lines().any(|line| line == pid))
-        })
+        let is_in = |place| processes(place).is_some_and(|all| all.contains(&pid));
+        self.places.iter().all(is_in)
+    }
+
+    /// All processes in the group; `None` where there is none.
+    #[must_use]
+    pub fn processes(&self) -> Option<Vec<u32>> {
+        processes(self.places.first()?)
     }
 
     /// Sends SIGKILL to everything in the group, once.
@@ -212,6 +221,13 @@ impl Group {
     pub(super) fn place(&self, controller: &str) -> Option<&Place> {
         self.places.iter().find(|place| place.controllers.iter().any(|c| c == controller))
     }
+}
+
+fn processes(place: &Place) -> Option<Vec<u32>> {
+    let text = std::fs::read_to_string(place.path.join("cgroup.procs")).ok()?;
+    // Version 1 may list one twice.
+    let all: BTreeSet<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    Some(all.into_iter().collect())
 }
 
 impl Drop for Group {

@@ -138,6 +138,11 @@ impl Confined {
         self.group.usage()
     }
 
+    /// The processes in its control group, the launcher's among them; `None` where there is no group.
+    pub(crate) fn processes(&self) -> Option<Vec<u32>> {
+        self.group.processes()
+    }
+
     /// Restricts processor time, from now on: a start needs more of it than running does.
     ///
     /// # Errors

@@ -74,8 +74,9 @@ pub(crate) async fn watch_usage(context: StartContext, process: Arc<Process>) {
         }
         let (process, data) = (Arc::clone(&process), context.shared.places.data_path(context.name.as_str()));
         let measure = move || {
+            let confined = process.confined();
             let mut resources =
-                usage::measure(process.launcher_pid()).counted_by(&process.confined().usage());
+                usage::measure(process.launcher_pid(), confined.processes(), &confined.usage());
             resources.disk_bytes = crate::sandbox::used_by(&data);
             resources
         };
