@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::WaitOptions;
 
 use crate::control::{Control, Order, Report};
+use crate::limits::come_forward;
 use crate::plan::{Containment, Plan, Stage};
 use crate::steps::{self, Forked, Remark, StepFailure};
 use crate::{INIT, MARKER, init, signals};
@@ -78,6 +79,8 @@ fn start_init(control: Control, plan: &Plan) -> i32 {
         Ok(Forked::Parent(init)) => init,
         Err(error) => return refuse(&control, "start_init", &error),
     };
+    // All that is left to do is to tell of the end, and nobody shall wait for that.
+    let _ = come_forward();
     // From here on the init alone holds the launcher's end and the program's output, so that the host sees their ends.
     drop(control);
     give_up_output();

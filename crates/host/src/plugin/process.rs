@@ -8,7 +8,9 @@ mod program;
 mod watched;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,10 @@ use temps_sandbox::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::watched::{End, Watched, next_report, registered};
@@ -37,6 +42,9 @@ pub const HOST_FEATURES: &[Feature] = &Feature::ALL;
 
 /// How long the launcher has to build the place and execute the plugin. It needs milliseconds; a loaded machine seconds.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a launcher that starts behind others may be kept waiting by them.
+const BEHIND_OTHERS_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Signals that may wait for the launcher. A stop sends one; more are somebody's mistake.
 const SIGNAL_QUEUE: usize = 8;
@@ -173,11 +181,11 @@ impl Launcher {
         let program = program::of(spec, &decision)?;
         let group = self.group(spec, &decision).await?;
         let plan = decision.plan(program, group.directories());
-        let (mut child, control) = self.start(spec, plan)?;
+        let (mut child, control) = self.start(spec, plan, group.is_in_background()).await?;
         let launcher_pid = child.id().ok_or(SpawnError::LauncherEnded)?;
         let launch = launch(&control, launcher_pid, decision, group);
-        let launched = tokio::time::timeout(LAUNCH_TIMEOUT, launch).await;
-        let (confined, containment) = launched.map_err(|_| SpawnError::Timeout)??;
+        let launched = patiently(launch, launcher_pid).await.map_err(|_| SpawnError::Timeout)?;
+        let (confined, containment) = launched?;
         let pid = confined.pid();
         let (signals, signal_queue) = mpsc::channel(SIGNAL_QUEUE);
         let lifeline = CancellationToken::new();
@@ -207,9 +215,15 @@ impl Launcher {
 
     /// Starts the launcher and hands it the plan. Nothing is done between fork and exec, and the launcher's life does not hang on
     /// the thread that starts it.
-    fn start(&self, spec: &SpawnSpec, plan: Plan) -> Result<(Child, AsyncFd<Control>), SpawnError> {
+    async fn start(
+        &self,
+        spec: &SpawnSpec,
+        plan: Plan,
+        behind_others: bool,
+    ) -> Result<(Child, AsyncFd<Control>), SpawnError> {
         let (control, launcher_end) = Control::pair().map_err(ControlError::Socket)?;
-        let child = Command::new(&*self.executable)
+        let mut command = Command::new(&*self.executable);
+        command
             .arg0(format!("launcher of {}", spec.program.display()))
             .arg(temps_sandbox::MARKER)
             .env_clear()
@@ -217,12 +231,36 @@ impl Launcher {
             .stdin(Stdio::from(launcher_end))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|source| SpawnError::Launcher { path: self.executable.to_path_buf(), source })?;
+            .process_group(0);
+        let started = if behind_others { start_behind_others(command).await } else { command.spawn() };
+        let child =
+            started.map_err(|source| SpawnError::Launcher { path: self.executable.to_path_buf(), source })?;
         control.order(&Order::Launch(plan))?;
         Ok((child, registered(control).map_err(ControlError::Socket)?))
     }
+}
+
+/// Waits for a launch. One that somebody else's work holds up because it began behind others is held up no longer then.
+async fn patiently<T>(launch: impl Future<Output = T>, launcher: u32) -> Result<T, Elapsed> {
+    let mut launch = pin!(launch);
+    if let Ok(launched) = timeout(BEHIND_OTHERS_AT_MOST, &mut launch).await {
+        return Ok(launched);
+    }
+    // Failing means that the runtime ends.
+    let _ = tokio::task::spawn_blocking(move || temps_sandbox::bring_forward(launcher)).await;
+    timeout(LAUNCH_TIMEOUT, launch).await
+}
+
+/// Starts a process on a thread that may have to wait, which this one may not.
+async fn start_behind_others(mut command: Command) -> io::Result<Child> {
+    let runtime = Handle::current();
+    let start = move || {
+        temps_sandbox::behind_others(|| {
+            let _entered = runtime.enter();
+            command.spawn()
+        })
+    };
+    tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?
 }
 
 /// Finds out what the machine can do. Blocks.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use temps_host::PluginSnapshot;
-use temps_host::sandbox::{Layer, State};
+use temps_host::sandbox::{Layer, State, Step};
 use temps_testkit::{Behaviour, Sin};
 
 use crate::rig::{PATIENCE, trail, until};
@@ -106,10 +106,31 @@ async fn a_plugin_that_computes_for_ever_is_held_to_its_quota_and_shown_near_it(
     scene.end().await;
 }
 
-/// The list of processors of a process, as the kernel says it.
-fn processors(pid: u32) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+/// What a file of the plugin's control groups says; `None` where the kernel does not have it.
+async fn group_says(scene: &Scene, plugin: &str, file: &str) -> Option<String> {
+    let explained = scene.host.explain(plugin).await.unwrap();
+    let directories = explained.steps.iter().find_map(|step| match step {
+        Step::JoinGroups { directories } => Some(directories),
+        _ => None,
+    });
+    let found = directories.unwrap().iter().find_map(|at| std::fs::read_to_string(at.join(file)).ok());
+    found.map(|text| text.trim().to_owned())
+}
+
+/// Fields of what the kernel says about a process: its parent, and the policy that it is scheduled by, which is 0 for most.
+const PARENT: usize = 4;
+const POLICY: usize = 41;
+
+fn field(pid: u32, number: usize) -> u32 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The second field stands in parentheses and may hold anything.
+    text.rsplit(") ").next().unwrap().split(' ').nth(number - 3).unwrap().parse().unwrap()
+}
+
+/// Whether the plugin keeps to one processor, where groups can see to that.
+async fn keeps_to_one_processor(scene: &Scene, plugin: &str) -> bool {
+    let list = group_says(scene, plugin, "cpuset.cpus").await;
+    list.is_none_or(|list| list.parse::<u32>().is_ok())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,30 +141,30 @@ async fn a_plugin_that_computes_for_ever_is_served_after_all_others_and_so_is_it
         return temps_testkit::skip(test, "no control group restricts processor time here");
     }
     scene.sinner(Sin::EatsCpu { threads: 4 });
-    let background = |wanted: bool| {
-        let host = scene.host.clone();
-        async move {
-            while host.explain("sinner").await.is_none_or(|seen| seen.used.background != wanted) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            host.explain("sinner").await.unwrap().pid.unwrap()
+    let background = async {
+        while !scene.host.explain("sinner").await.is_some_and(|seen| seen.used.background) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let within = |look| tokio::time::timeout(PATIENCE, look);
-    let pid = within(background(true)).await.expect("it stays where it is");
-    let own = processors(std::process::id());
-    let count = std::thread::available_parallelism().unwrap().get();
-    let of_neighbour = scene.host.explain("neighbour").await.unwrap();
-    assert!(!of_neighbour.used.background);
-    if std::path::Path::new("/sys/fs/cgroup/cpuset").exists() && count > 1 {
-        assert!(processors(pid).parse::<u32>().is_ok(), "one processor: {}", processors(pid));
-        assert_eq!(processors(of_neighbour.pid.unwrap()), own);
-    }
+    tokio::time::timeout(PATIENCE, background).await.expect("it stays where it is");
+    assert_ne!(group_says(&scene, "sinner", "cpu.idle").await.as_deref(), Some("0"));
+    assert!(keeps_to_one_processor(&scene, "sinner").await);
+    assert_ne!(group_says(&scene, "neighbour", "cpu.idle").await.as_deref(), Some("1"));
+    assert!(!scene.host.explain("neighbour").await.unwrap().used.background);
     neighbour_answers(&scene).await;
-    // It has no quota before it is ready, so this is what was remembered.
+
+    // A start has no quota before it is ready, so this is what was remembered.
+    let pid = scene.host.plugin("sinner").unwrap().pid;
     scene.host.restart_plugin("sinner", "test").await.unwrap();
-    let next = scene.until(|seen| seen.pid.is_some_and(|now| now != pid)).await;
+    let next = scene.until(|seen| seen.pid.is_some() && seen.pid != pid).await;
     assert!(scene.host.explain("sinner").await.unwrap().used.background, "{next:?}");
+    assert!(keeps_to_one_processor(&scene, "sinner").await);
+    // Its launcher began behind all others; now what it takes is for its group to say, and the launcher itself only waits.
+    let mut pid = next.pid.unwrap();
+    while pid != std::process::id() {
+        assert_eq!(field(pid, POLICY), 0, "process {pid}");
+        pid = field(pid, PARENT);
+    }
     scene.end().await;
 }
 

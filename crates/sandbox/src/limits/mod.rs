@@ -10,7 +10,8 @@ mod hierarchy;
 
 use serde::{Deserialize, Serialize};
 
-pub use background::LOOK_EVERY;
+pub(crate) use background::come_forward;
+pub use background::{LOOK_EVERY, behind_others, bring_forward};
 pub(crate) use group::quota_and_period;
 pub use group::{Group, Usage};
 pub use groups::{Groups, GroupsError};

@@ -26,7 +26,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub(super) fn join(directories: &[PathBuf]) -> io::Result<()> {
     directories.iter().try_for_each(|directory| {
         join_one(directory).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", directory.display())))
-    })
+    })?;
+    crate::limits::come_forward()
 }
 
 fn join_one(directory: &Path) -> io::Result<()> {

@@ -7,12 +7,13 @@
 //! is counted over a longer span, since each new span is a moment in which the kernel may let it go first all the same. What the
 //! kernel does not have is left out.
 //!
-//! What starts again and again is noise, too: a program starts in the background when its last run ended there, or was short. As
-//! long as it has no quota, that is until it is ready, it only keeps to its processors: somebody else's work on a busy machine must
-//! not hold up its start for ever.
+//! What starts again and again is noise, too: a program starts in the background when its last run ended there, or was short, and its
+//! [launcher](behind_others) as well. Until it is ready, others come first for a second at most: somebody else's work on a busy
+//! machine must not hold up its start for ever.
 
 mod appetite;
 mod processors;
+mod start;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use self::appetite::{Appetite, Counted};
 use self::processors::Processors;
+pub(crate) use self::start::come_forward;
+pub use self::start::{behind_others, bring_forward};
 use super::group::{Group, Place, quota_and_period, write};
 
 /// Time between two looks at the programs of a host: two or three of the spans that quotas are counted over.
@@ -34,6 +37,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// The span that the quota of a program in the background is counted over, in microseconds, where its own is not that long: the
 /// kernel's default.
 const LONG_SPAN_US: u64 = 100_000;
+
+/// How long others come before a program that is not ready yet.
+const LONGEST_WAIT_OF_A_START: Duration = Duration::from_secs(1);
 
 /// A run that ended sooner was short.
 const SHORT_RUN: Duration = Duration::from_secs(10);
@@ -61,6 +67,8 @@ pub(super) struct Program {
     quota: u32,
     /// Whether it has its quota now.
     restricted: bool,
+    /// Whether the kernel was told that others come first.
+    gives_way: bool,
     counters: Option<File>,
     cpu: Option<Place>,
     idle: Option<PathBuf>,
@@ -83,7 +91,7 @@ impl Background {
         program.appetite.background = background;
         members.programs.insert(number, program);
         if background {
-            self.place(&members, Some(number));
+            self.place(&mut members, Some(number));
         }
     }
 
@@ -94,7 +102,7 @@ impl Background {
         program.quota = percent.unwrap_or(program.quota);
         program.restricted = percent.is_some();
         if program.appetite.background {
-            self.place(&members, Some(number));
+            self.place(&mut members, Some(number));
         }
     }
 
@@ -107,7 +115,7 @@ impl Background {
             members.ended.insert(program.name, Instant::now());
         }
         if program.appetite.background {
-            self.place(&members, None);
+            self.place(&mut members, None);
         }
     }
 
@@ -118,11 +126,14 @@ impl Background {
     pub(super) fn balance(&self) -> Vec<(String, bool)> {
         let mut members = self.lock();
         let look = |(number, program): (&u64, &mut Program)| {
-            let counted = program.counted()?;
-            program.appetite.look(counted).then_some(*number)
+            let moves = program.counted().is_some_and(|counted| program.appetite.look(counted));
+            if !moves && program.gives_way != program.has_to_give_way() {
+                program.give_way();
+            }
+            moves.then_some(*number)
         };
         let moved: Vec<u64> = members.programs.iter_mut().filter_map(look).collect();
-        moved.iter().for_each(|number| self.place(&members, Some(*number)));
+        moved.iter().for_each(|number| self.place(&mut members, Some(*number)));
         let said =
             |number: &u64| members.programs.get(number).map(|it| (it.name.clone(), it.appetite.background));
         moved.iter().filter_map(said).collect()
@@ -130,14 +141,14 @@ impl Background {
 
     /// Tells the kernel where `moved` belongs now, and on which processors everybody in the background runs. What the kernel
     /// refuses, because the program has just ended or the machine does not allow it, is no loss to anybody but neighbours.
-    fn place(&self, members: &Members, moved: Option<u64>) {
+    fn place(&self, members: &mut Members, moved: Option<u64>) {
         let all = members.programs.values();
         let quota: u32 = all.filter(|it| it.appetite.background).map(|it| it.quota).sum();
         let last = self.processors.last(quota);
-        for (number, program) in &members.programs {
+        for (number, program) in &mut members.programs {
             let is_moved = moved == Some(*number);
             if is_moved {
-                program.give_way(program.appetite.background && program.restricted);
+                program.give_way();
             }
             if (is_moved || program.appetite.background) && !self.processors.is_empty() {
                 program.keep_to(program.appetite.background.then_some(&last), &self.processors);
@@ -159,6 +170,7 @@ impl Program {
             started: Instant::now(),
             quota: 0,
             restricted: false,
+            gives_way: false,
             counters: cpu.as_ref().and_then(|place| File::open(place.path.join("cpu.stat")).ok()),
             idle,
             cpu,
@@ -179,8 +191,15 @@ impl Program {
         let _ = write(&cpuset.path.join("cpuset.cpus"), &list);
     }
 
+    fn has_to_give_way(&self) -> bool {
+        let starts = self.started.elapsed() < LONGEST_WAIT_OF_A_START;
+        self.appetite.background && (self.restricted || starts)
+    }
+
     /// Whether the kernel takes the processor from it when anybody else wants it.
-    fn give_way(&self, gives_way: bool) {
+    fn give_way(&mut self) {
+        let gives_way = self.has_to_give_way();
+        self.gives_way = gives_way;
         if let Some(idle) = &self.idle {
             let _ = write(idle, if gives_way { "1" } else { "0" });
         }
@@ -221,6 +240,7 @@ mod tests {
             started: Instant::now(),
             quota: 80,
             restricted: true,
+            gives_way: false,
             counters: Some(File::open(path.join("cpu.stat")).unwrap()),
             idle: Some(path.join("cpu.idle")),
             cpu: Some(of("cpu", true)),
@@ -272,18 +292,33 @@ mod tests {
     }
 
     #[test]
-    fn a_program_gives_way_only_while_it_has_a_quota() {
+    fn a_program_gives_way_while_it_has_a_quota() {
         let place = tempfile::tempdir().unwrap();
         let background = two(place.path());
         count(place.path(), "first", 10, 10);
         background.balance();
         let max = || std::fs::read_to_string(place.path().join("first/cpu.max")).unwrap();
         assert_eq!(max(), "80000 100000", "its span is longer");
+        background.lock().programs.get_mut(&1).unwrap().started -= LONGEST_WAIT_OF_A_START;
         background.set_quota(1, None);
         assert_eq!(said(place.path(), "first"), ["0", "3"]);
         background.set_quota(1, Some(300));
         assert_eq!(said(place.path(), "first"), ["1", "1"]);
         assert_eq!(max(), "300000 100000");
+    }
+
+    #[test]
+    fn a_start_in_the_background_gives_way_for_a_moment_and_again_once_it_has_a_quota() {
+        let place = tempfile::tempdir().unwrap();
+        let background = Background::new(Some("0-3"));
+        background.lock().ended.insert("again".to_owned(), Instant::now());
+        background.add(1, Program { restricted: false, ..program(place.path(), "again") });
+        assert_eq!(said(place.path(), "again"), ["1", "3"]);
+        background.lock().programs.get_mut(&1).unwrap().started -= LONGEST_WAIT_OF_A_START;
+        assert_eq!(background.balance(), [], "it does not leave the background");
+        assert_eq!(said(place.path(), "again"), ["0", "3"], "it is not to wait for ever");
+        background.set_quota(1, Some(80));
+        assert_eq!(said(place.path(), "again"), ["1", "3"]);
     }
 
     /// Where a program starts whose last run was this.
