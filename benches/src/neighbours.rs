@@ -1,6 +1,9 @@
 //! What a plugin notices of a neighbour that takes all it can get: the slow end of its requests beside each kind of noise,
 //! against the same requests while the noise is stopped, in turns.
 //!
+//! A virtual machine is stopped by the one around it now and then, which looks like noise and is none. The kernel tells how much time
+//! was taken away so, and pairs of runs in which it was much do not count.
+//!
 //! Requests are sent at a fixed rate from a thread of their own. One that is late because the one before it took long counts
 //! from the moment at which it was due: a stall is seen by every request that it holds up.
 
@@ -19,11 +22,20 @@ use crate::stats::{self, Figure, Samples};
 /// Requests to the quiet plugin in a second.
 const RATE: u32 = 1_000;
 
-/// Requests of one run. Thirty of them are slower than the 99th percentile.
-const REQUESTS: u32 = 3_000;
+/// Seconds of one run.
+const SECONDS: u32 = 10;
 
-/// Pairs of an idle and a noisy run for each kind of noise.
+/// Requests of one run. A hundred of them are slower than the 99th percentile.
+const REQUESTS: u32 = SECONDS * RATE;
+
+/// Pairs of an idle and a noisy run that count for each kind of noise.
 const PAIRS: usize = 5;
+
+/// Pairs that are run to find so many in which the machine around this one kept still; without those, the stillest count.
+const MOST_PAIRS: usize = 15;
+
+/// Processor time that such a machine takes away while it keeps still, in percent of one processor.
+const STILL: f64 = 1.0;
 
 /// What the plugins may have on disk: little enough that a filler is beyond it within a run.
 const DISK_MAX: u64 = 256 << 20;
@@ -52,13 +64,25 @@ fn noises() -> [Noise; 5] {
 
 /// The two runs of a pair.
 struct Pair {
-    idle: f64,
-    noisy: f64,
+    idle: Run,
+    noisy: Run,
+}
+
+/// One run.
+struct Run {
+    /// Its 99th percentile, in microseconds.
+    p99: f64,
+    /// Processor time that the machine around this one took away meanwhile, in percent of one processor.
+    taken: f64,
 }
 
 impl Pair {
     fn ratio(&self) -> f64 {
-        self.noisy / self.idle
+        self.noisy.p99 / self.idle.p99
+    }
+
+    fn taken(&self) -> f64 {
+        self.idle.taken.max(self.noisy.taken)
     }
 }
 
@@ -66,7 +90,7 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     let rig = Rig::start_with(|config| {
         config.limits.all.disk_max = Some(DISK_MAX);
         // What a plugin is near shall be seen within a run; and noise that was ended shall come back as often as it may.
-        config.usage_every = Duration::from_secs(1);
+        config.usage_every = Duration::from_secs(5);
         config.restart.backoff_max = config.restart.backoff_min;
     })
     .await?;
@@ -77,7 +101,7 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
     let router = rig.host.router();
     tokio::spawn(async move { axum::serve(listener, router).await });
     // The first requests pay for what later ones find ready.
-    load(address).await?;
+    run(address).await?;
     let mut figures = Vec::new();
     for noise in noises() {
         figures.extend(beside_noise(&rig, address, &noise).await?);
@@ -89,27 +113,41 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
 async fn beside_noise(rig: &Rig, address: SocketAddr, noise: &Noise) -> Outcome<[Figure; 2]> {
     put(rig, noise).await?;
     let (mut pairs, mut reports) = (Vec::new(), Vec::new());
-    for _ in 0..PAIRS {
-        let idle = load(address).await?;
+    let still = |pairs: &[Pair]| pairs.iter().filter(|pair| pair.taken() < STILL).count();
+    while still(&pairs) < PAIRS && pairs.len() < MOST_PAIRS {
+        let idle = run(address).await?;
         rig.host.start_plugin(noise.name, "bench").await?;
-        let noisy = load(address).await?;
+        let noisy = run(address).await?;
         reports.push(report(rig, noise).await?);
         rig.host.stop_plugin(noise.name, "bench").await?;
-        let p99 = |samples: Samples| samples.quantile(0.99) / 1e3;
-        pairs.push(Pair { idle: p99(idle), noisy: p99(noisy) });
+        pairs.push(Pair { idle, noisy });
     }
     rig.host.disable_plugin(noise.name, "bench").await?;
-    let words = reports.pop().unwrap_or_default();
+    let run = pairs.len();
+    pairs.sort_by(|a, b| a.taken().total_cmp(&b.taken()));
+    pairs.truncate(PAIRS);
     let median = |pick: fn(&Pair) -> f64| stats::median(pairs.iter().map(pick).collect());
+    let note = format!(
+        "{}: {}; of {run} pairs those {PAIRS} count in which the machine around this one took least time away: {:.1} % of a processor \
+         in the median, {:.1} % at most",
+        noise.name,
+        reports.pop().unwrap_or_default(),
+        median(Pair::taken),
+        pairs.last().map_or(0.0, Pair::taken),
+    );
     let worst = pairs.iter().max_by(|a, b| a.ratio().total_cmp(&b.ratio())).ok_or("there is no pair")?;
     let figure = |which: &str, noisy, idle| {
         let name = format!("request beside a {}, 99th percentile, {which}", noise.name.replace('-', " "));
         Figure::new(&name, "µs", noisy, "the same while the noise is stopped, in turns", idle)
     };
     Ok([
-        figure(&format!("median of {PAIRS} runs"), median(|pair| pair.noisy), median(|pair| pair.idle))
-            .with_note(format!("{}: {words}", noise.name)),
-        figure("worst pair", worst.noisy, worst.idle),
+        figure(
+            &format!("median of {PAIRS} runs"),
+            median(|pair| pair.noisy.p99),
+            median(|pair| pair.idle.p99),
+        )
+        .with_note(note),
+        figure("worst pair", worst.noisy.p99, worst.idle.p99),
     ])
 }
 
@@ -157,7 +195,20 @@ async fn until(
     }
 }
 
-/// One run: how long each request took. Every one of them has to be answered well.
+async fn run(address: SocketAddr) -> Outcome<Run> {
+    let before = taken_away();
+    let samples = load(address).await?;
+    let taken = taken_away().saturating_sub(before) as f64 / f64::from(SECONDS);
+    Ok(Run { p99: samples.quantile(0.99) / 1e3, taken })
+}
+
+/// Processor time that a machine around this one has taken away so far, in hundredths of a second; 0 where nobody tells.
+fn taken_away() -> u64 {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    text.split_whitespace().nth(8).and_then(|steal| steal.parse().ok()).unwrap_or_default()
+}
+
+/// How long each request took. Every one of them has to be answered well.
 async fn load(address: SocketAddr) -> Outcome<Samples> {
     let run = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
