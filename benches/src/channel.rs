@@ -2,6 +2,7 @@
 
 use crate::Outcome;
 use crate::floor;
+use crate::layers;
 use crate::rig::Rig;
 use crate::stats::{Figure, Samples};
 
@@ -16,15 +17,17 @@ const REQUEST_BYTES: usize = 78;
 const RESPONSE_BYTES: usize = 350;
 
 pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
-    let rig = Rig::start().await?;
-    rig.drop_plugins(1)?;
-    rig.running(1).await?;
-    let mut floors = Vec::new();
-    let mut figures = Vec::new();
+    // The second plugin has no sandbox.
+    let rig = Rig::start_with(|config| layers::take_all(config, "bench-1")).await?;
+    rig.drop_plugins(2)?;
+    rig.running(2).await?;
+    let [mut floors, mut figures, mut bare] = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..REPETITIONS {
         floors.push(floor::ping_pong(rig.directory.path(), REQUEST_BYTES, RESPONSE_BYTES, COUNT).await?);
-        let body = rig.get("bench-0", &format!("/rtt?n={COUNT}")).await?;
-        figures.push(Samples::from_nanos(serde_json::from_slice(&body)?));
+        for (plugin, samples) in [("bench-0", &mut figures), ("bench-1", &mut bare)] {
+            let body = rig.get(plugin, &format!("/rtt?n={COUNT}")).await?;
+            samples.push(Samples::from_nanos(serde_json::from_slice(&body)?));
+        }
     }
     let piped: f64 = serde_json::from_slice(&rig.get("bench-0", "/pipelined?n=50000&width=32").await?)?;
     rig.host.shutdown().await;
@@ -40,6 +43,13 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
         line("channel request, smallest", Samples::min),
         line("channel request, median", |s| s.quantile(0.5)),
         line("channel request, 99th percentile", |s| s.quantile(0.99)),
+        Figure::new(
+            "channel request in the sandbox, median",
+            "µs",
+            best(&figures, |s| s.quantile(0.5)),
+            "the same with no layer",
+            best(&bare, |s| s.quantile(0.5)),
+        ),
         Figure::new("channel requests, 32 at once", "1/s", piped, "ping-pong, one at a time", serial),
     ])
 }

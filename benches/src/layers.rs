@@ -33,13 +33,22 @@ impl Case {
     }
 }
 
+fn none() -> Policies {
+    Layer::ALL.iter().fold(Policies::unset(), |all, layer| all.with(*layer, Policy::Off))
+}
+
+/// Takes all layers away from one plugin.
+pub(crate) fn take_all(config: &mut HostConfig, plugin: &str) {
+    let own = PluginSandbox { policies: none(), read_only_paths: Vec::new() };
+    config.sandbox.plugins.insert(plugin.to_owned(), own);
+}
+
 /// All layers first, then none, then each one off.
 fn cases() -> Vec<Case> {
-    let none = Layer::ALL.iter().fold(Policies::unset(), |all, layer| all.with(*layer, Policy::Off));
     let off = |layer: &Layer| {
         (format!("without `{}`", layer.as_str()), Policies::unset().with(*layer, Policy::Off))
     };
-    [("all layers".to_owned(), Policies::unset()), ("no layer".to_owned(), none)]
+    [("all layers".to_owned(), Policies::unset()), ("no layer".to_owned(), none())]
         .into_iter()
         .chain(Layer::ALL.iter().map(off))
         .enumerate()

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::Outcome;
 use crate::floor::connect;
+use crate::layers;
 use crate::rig::{Rig, bench_plugin, copy_named};
 use crate::spawn::{end, start_by_hand};
 use crate::stats::{Figure, Samples};
@@ -24,22 +25,24 @@ const REPETITIONS: usize = 3;
 const CONNECTIONS: usize = 16;
 
 pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
-    let rig = Rig::start().await?;
-    rig.drop_plugins(1)?;
-    rig.running(1).await?;
+    // The second plugin has no sandbox.
+    let rig = Rig::start_with(|config| layers::take_all(config, "bench-1")).await?;
+    rig.drop_plugins(2)?;
+    rig.running(2).await?;
     let address = rig.serve().await?;
     let by_hand = rig.directory.path().join("by-hand");
     copy_named(&bench_plugin()?, &by_hand, "by-hand")?;
     let child = start_by_hand(&by_hand, rig.directory.path())?;
     let socket = rig.directory.path().join("by-hand.sock");
 
-    let (mut through, mut direct) = (Vec::new(), Vec::new());
+    let [mut through, mut bare, mut direct] = [Vec::new(), Vec::new(), Vec::new()];
     let (mut through_rate, mut direct_rate) = (0f64, 0f64);
     for _ in 0..REPETITIONS {
         let mut sender = open(connect(&socket).await?).await?;
         direct.push(serial(&mut sender, "/ping").await?);
         let mut sender = open(tokio::net::TcpStream::connect(address).await?).await?;
         through.push(serial(&mut sender, "/api/x/bench-0/ping").await?);
+        bare.push(serial(&mut sender, "/api/x/bench-1/ping").await?);
         let mut senders = Vec::new();
         for _ in 0..CONNECTIONS {
             senders.push(open(connect(&socket).await?).await?);
@@ -64,6 +67,13 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
         line("proxied request, smallest", Samples::min),
         line("proxied request, median", |s| s.quantile(0.5)),
         line("proxied request, 99th percentile", |s| s.quantile(0.99)),
+        Figure::new(
+            "proxied request to the sandbox, median",
+            "µs",
+            best(&through, |s| s.quantile(0.5)),
+            "the same with no layer",
+            best(&bare, |s| s.quantile(0.5)),
+        ),
         Figure::new("proxied requests, 16 connections", "1/s", through_rate, floor_name, direct_rate),
     ])
 }

@@ -1,13 +1,19 @@
 //! The feature `reconnect`: a new channel takes the place of the old one.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use temps_protocol::Feature;
 
-use super::{EVENT_TIMEOUT, PONG_TIMEOUT, Scene, Stage};
+use super::{Act, EVENT_TIMEOUT, PONG_TIMEOUT, Scene, Stage};
 use crate::channel::Channel;
 use crate::check::Check;
 use crate::events::{Events, id};
 use crate::report::{Finding, Sheet};
+
+/// Waits before a plugin that refused a channel is asked for one again.
+const AGAIN_AFTER: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(1)];
 
 pub(super) const SCENE: Scene = Scene {
     name: "reconnect",
@@ -61,8 +67,7 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
         }
         channel.lose();
     }
-    let outcome = async { works(act.open_channel().await?).await }.await;
-    let mut channel = match outcome {
+    let mut channel = match after_a_loss(&act).await {
         Ok(channel) => channel,
         Err(came) => {
             let sent = "a second channel after the first was lost";
@@ -75,6 +80,18 @@ async fn play(stage: &Stage, sheet: &mut Sheet) {
     let outcome = async { works(act.open_channel().await?).await }.await;
     let sent = "a third channel while the second was open";
     sheet.settle("reconnect.in_place", outcome.map(drop).map_err(|came| Finding { sent: sent.into(), came }));
+}
+
+/// A channel after the first one was lost. The plugin may learn of the loss later than the one who lost it, so it is asked more than
+/// once, as a host does.
+async fn after_a_loss(act: &Act) -> Result<Channel, String> {
+    for wait in AGAIN_AFTER {
+        if let Ok(channel) = act.open_channel().await {
+            return works(channel).await;
+        }
+        tokio::time::sleep(wait).await;
+    }
+    works(act.open_channel().await?).await
 }
 
 /// Sends an event, and waits for its ack.

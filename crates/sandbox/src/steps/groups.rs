@@ -102,3 +102,33 @@ fn forked(result: libc::c_long) -> io::Result<Forked> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{WaitOptions, waitpid};
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_cannot_be_born_in_a_group_is_forked_all_the_same() {
+        let no_group = tempfile::tempdir().unwrap();
+        let directories = [no_group.path().to_owned()];
+        let group = File::open(no_group.path()).unwrap();
+        // SAFETY: the kernel refuses; were there a child, it would only end.
+        match unsafe { clone_into(&group) } {
+            Err(_) => {}
+            // SAFETY: a child that only ends needs none of the threads that it lacks.
+            Ok(Forked::Child) => unsafe { libc::_exit(1) },
+            Ok(Forked::Parent(_)) => panic!("a directory is no group"),
+        }
+        // SAFETY: as above.
+        match unsafe { fork_into(&directories) }.unwrap() {
+            // SAFETY: as above.
+            Forked::Child => unsafe { libc::_exit(7) },
+            Forked::Parent(child) => {
+                let (_, status) = waitpid(Some(child), WaitOptions::empty()).unwrap().unwrap();
+                assert_eq!(status.exit_status(), Some(7));
+            }
+        }
+    }
+}
