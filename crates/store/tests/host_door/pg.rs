@@ -250,9 +250,9 @@ fn a_server_whose_disk_is_full_refuses_publishes_whole_and_room_heals_it() {
     if Postgres::shared(test).is_none() {
         return;
     }
-    // The server that the child starts lies in /tmp, which is small.
-    let script = r#"mount -t tmpfs -o size=160m tmpfs /tmp &&
-        exec "$1" --exact pg::child_on_the_small_disk --ignored --nocapture"#;
+    // The server that the child starts lies in /tmp, which is small. This program may lie there as well, and is hidden then.
+    let script = r#"exec 9<"$1" && mount -t tmpfs -o size=160m tmpfs /tmp &&
+        exec /proc/self/fd/9 --exact pg::child_on_the_small_disk --ignored --nocapture"#;
     let status = Command::new("unshare")
         .args(namespace)
         .args(["sh", "-c", script, "sh"])
@@ -281,6 +281,7 @@ async fn child_on_the_small_disk() {
             Ok(_) => confirmed += 1,
             Err(error) => break error,
         }
+        assert!(confirmed < 1_000, "the disk is not small");
     };
     assert_eq!(error, StoreError::Full);
     assert_eq!(all_ids(&store).await.len(), confirmed, "nothing is half-written");
