@@ -17,8 +17,7 @@ const REQUEST_BYTES: usize = 78;
 const RESPONSE_BYTES: usize = 350;
 
 pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
-    // The second plugin has no sandbox.
-    let rig = Rig::start_with(|config| layers::take_all(config, "bench-1")).await?;
+    let rig = Rig::start_with(|config| layers::compare(config, "bench-1")).await?;
     rig.drop_plugins(2)?;
     rig.running(2).await?;
     let [mut floors, mut figures, mut bare] = [Vec::new(), Vec::new(), Vec::new()];

@@ -25,8 +25,7 @@ const REPETITIONS: usize = 3;
 const CONNECTIONS: usize = 16;
 
 pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
-    // The second plugin has no sandbox.
-    let rig = Rig::start_with(|config| layers::take_all(config, "bench-1")).await?;
+    let rig = Rig::start_with(|config| layers::compare(config, "bench-1")).await?;
     rig.drop_plugins(2)?;
     rig.running(2).await?;
     let address = rig.serve().await?;
