@@ -42,11 +42,9 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
         line("channel request, smallest", Samples::min),
         line("channel request, median", |s| s.quantile(0.5)),
         line("channel request, 99th percentile", |s| s.quantile(0.99)),
-        Figure::new(
-            "channel request in the sandbox, median",
-            "µs",
+        layers::compared(
+            "channel request",
             best(&figures, |s| s.quantile(0.5)),
-            "the same with no layer",
             best(&bare, |s| s.quantile(0.5)),
         ),
         Figure::new("channel requests, 32 at once", "1/s", piped, "ping-pong, one at a time", serial),

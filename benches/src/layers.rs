@@ -48,6 +48,11 @@ pub(crate) fn compare(config: &mut HostConfig, without: &str) {
     config.limits.all.cpu_quota = Some(ENOUGH);
 }
 
+/// What a request takes with all layers beside what it takes with none, both in microseconds.
+pub(crate) fn compared(request: &str, with: f64, without: f64) -> Figure {
+    Figure::new(&format!("{request} in the sandbox, median"), "µs", with, "the same with no layer", without)
+}
+
 /// All layers first, then none, then each one off.
 fn cases() -> Vec<Case> {
     let off = |layer: &Layer| {

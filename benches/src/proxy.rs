@@ -66,11 +66,9 @@ pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
         line("proxied request, smallest", Samples::min),
         line("proxied request, median", |s| s.quantile(0.5)),
         line("proxied request, 99th percentile", |s| s.quantile(0.99)),
-        Figure::new(
-            "proxied request to the sandbox, median",
-            "µs",
+        layers::compared(
+            "proxied request",
             best(&through, |s| s.quantile(0.5)),
-            "the same with no layer",
             best(&bare, |s| s.quantile(0.5)),
         ),
         Figure::new("proxied requests, 16 connections", "1/s", through_rate, floor_name, direct_rate),

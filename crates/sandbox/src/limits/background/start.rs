@@ -114,6 +114,8 @@ mod tests {
             }
             std::thread::yield_now();
         };
+        let behind = if *MAY_COME_FORWARD { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+        assert_eq!([process.id(), below].map(policy_of), [behind; 2]);
         bring_forward(process.id());
         assert_eq!([process.id(), below].map(policy_of), [libc::SCHED_OTHER; 2]);
         end(process);
