@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use temps_host::PluginSnapshot;
 use temps_host::sandbox::{Layer, State, Step};
+use temps_host::{PluginSnapshot, PluginState};
 use temps_testkit::{Behaviour, Sin};
 
 use crate::rig::{PATIENCE, trail, until};
@@ -165,6 +165,17 @@ async fn a_plugin_that_computes_for_ever_is_served_after_all_others_and_so_is_it
         assert_eq!(field(pid, POLICY), 0, "process {pid}");
         pid = field(pid, PARENT);
     }
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_an_operator_starts_anew_is_served_like_others() {
+    let scene = scene().await;
+    scene.rig.put(&Behaviour::honest("sinner"));
+    let before = scene.until(|seen| seen.state == PluginState::Running).await;
+    scene.host.restart_plugin("sinner", "test").await.unwrap();
+    scene.until(|seen| seen.state == PluginState::Running && seen.pid != before.pid).await;
+    assert!(!scene.host.explain("sinner").await.unwrap().used.background);
     scene.end().await;
 }
 

@@ -131,6 +131,11 @@ impl Group {
         self.groups.background().contains(self.number)
     }
 
+    /// Notes that the program was asked to end, so that the start of the next one is not taken for noise.
+    pub fn stopped(&self) {
+        self.groups.background().stopped(self.number);
+    }
+
     /// How often the kernel ended a process of the group for want of memory; `None` where no group watches over memory.
     ///
     /// Version 1 counts failed charges in another file, and that one stays 0 when memory and swap have the same limit.

@@ -164,6 +164,9 @@ impl Actor {
 
     fn report_stop(&mut self, start: Start) {
         let Some(current) = self.take(start, Ended::Stopped) else { return };
+        if let Some(process) = &current.process {
+            process.confined().stopped();
+        }
         let exit = current.exit;
         let detail = json!({
             "start": start,

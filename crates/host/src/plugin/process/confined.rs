@@ -138,6 +138,11 @@ impl Confined {
         self.group.usage()
     }
 
+    /// Notes that the plugin was asked to end.
+    pub(crate) fn stopped(&self) {
+        self.group.stopped();
+    }
+
     /// The processes in its control group, the launcher's among them; `None` where there is no group.
     pub(crate) fn processes(&self) -> Option<Vec<u32>> {
         self.group.processes()

@@ -7,8 +7,8 @@
 //! is counted over a longer span, since each new span is a moment in which the kernel may let it go first all the same. What the
 //! kernel does not have is left out.
 //!
-//! What starts again and again is noise, too: a program starts in the background when its last run ended there, or was short, and its
-//! [launcher](behind_others) as well. Until it is ready, others come first for a second at most: somebody else's work on a busy
+//! What starts again and again is noise, too: a program starts in the background when its last run ended there, or was short and ended by
+//! itself, and its [launcher](behind_others) as well. Until it is ready, others come first for a second at most: somebody else's work on a busy
 //! machine must not hold up its start for ever.
 
 mod appetite;
@@ -69,6 +69,8 @@ pub(super) struct Program {
     restricted: bool,
     /// Whether the kernel was told that others come first.
     gives_way: bool,
+    /// Whether it was asked to end.
+    stopped: bool,
     counters: Option<File>,
     cpu: Option<Place>,
     idle: Option<PathBuf>,
@@ -106,11 +108,18 @@ impl Background {
         }
     }
 
+    /// Notes that a program was asked to end. Somebody who starts one anew makes no noise by that, however short the run was.
+    pub(super) fn stopped(&self, number: u64) {
+        if let Some(program) = self.lock().programs.get_mut(&number) {
+            program.stopped = true;
+        }
+    }
+
     pub(super) fn remove(&self, number: u64) {
         let mut members = self.lock();
         members.ended.retain(|_, ended| ended.elapsed() < REMEMBERED);
         let Some(program) = members.programs.remove(&number) else { return };
-        let was_short = program.quota > 0 && program.started.elapsed() < SHORT_RUN;
+        let was_short = program.quota > 0 && !program.stopped && program.started.elapsed() < SHORT_RUN;
         if program.appetite.background || was_short {
             members.ended.insert(program.name, Instant::now());
         }
@@ -171,6 +180,7 @@ impl Program {
             quota: 0,
             restricted: false,
             gives_way: false,
+            stopped: false,
             counters: cpu.as_ref().and_then(|place| File::open(place.path.join("cpu.stat")).ok()),
             idle,
             cpu,
@@ -241,6 +251,7 @@ mod tests {
             quota: 80,
             restricted: true,
             gives_way: false,
+            stopped: false,
             counters: Some(File::open(path.join("cpu.stat")).unwrap()),
             idle: Some(path.join("cpu.idle")),
             cpu: Some(of("cpu", true)),
@@ -344,6 +355,7 @@ mod tests {
         assert!(next_start(run(1, 25)));
         assert!(!next_start(run(11, 25)), "a long run");
         assert!(!next_start(run(1, 0)), "an inspection");
+        assert!(!next_start(Program { stopped: true, ..run(1, 25) }), "it was asked to end");
     }
 
     #[test]
