@@ -89,7 +89,10 @@ impl Background {
     pub(super) fn add(&self, number: u64, mut program: Program) {
         let mut members = self.lock();
         let ended = members.ended.remove(&program.name);
-        let background = ended.is_some_and(|ended| ended.elapsed() < REMEMBERED);
+        // What is left of the run before may be cleared away behind this start.
+        let still_there =
+            members.programs.values().any(|it| it.name == program.name && it.appetite.background);
+        let background = still_there || ended.is_some_and(|ended| ended.elapsed() < REMEMBERED);
         program.appetite.background = background;
         members.programs.insert(number, program);
         if background {
@@ -330,6 +333,17 @@ mod tests {
         assert_eq!(said(place.path(), "again"), ["0", "3"], "it is not to wait for ever");
         background.set_quota(1, Some(80));
         assert_eq!(said(place.path(), "again"), ["1", "3"]);
+    }
+
+    #[test]
+    fn a_start_before_the_last_run_is_cleared_away_is_in_the_background_as_well() {
+        let place = tempfile::tempdir().unwrap();
+        let background = two(place.path());
+        count(place.path(), "first", 10, 10);
+        background.balance();
+        background.add(3, program(place.path(), "first"));
+        background.add(4, program(place.path(), "second"));
+        assert!(background.contains(3) && !background.contains(4));
     }
 
     /// Where a program starts whose last run was this.
