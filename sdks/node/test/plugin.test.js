@@ -44,7 +44,7 @@ describe("the start", () => {
     assert.deepEqual(ready.features, ["ack", "reconnect", "config", "kv"]);
     host.child.kill("SIGTERM");
     assert.equal(await host.line(), undefined);
-    assert.match(host.log, /printed before the manifest/);
+    await host.logged(/printed before the manifest/);
   });
 
   scene("announces only features that the host has", "everything.js", async (host) => {
@@ -62,17 +62,17 @@ describe("the start", () => {
     assert.deepEqual(await channel.message(), { type: "ack", id: "event-1", status: "ok" });
     host.child.kill("SIGTERM");
     assert.equal(await host.ended(), 0);
-    assert.match(host.log, /printed between the two lines[^]*got event-1/);
+    await host.logged(/printed between the two lines[^]*got event-1/);
   }, { features: "ack,reconnect" });
 
   scene("explains itself to somebody who runs it by hand, with exit status 2", "everything.js", async (host) => {
     assert.equal(await host.ended(), 2);
-    assert.match(host.log, /--socket-path is missing[^]*a host starts it/);
+    await host.logged(/--socket-path is missing[^]*a host starts it/);
   }, { args: [] });
 
   scene("refuses arguments that it does not know", "everything.js", async (host) => {
     assert.equal(await host.ended(), 2);
-    assert.match(host.log, /unknown argument --of-a-later-version/);
+    await host.logged(/unknown argument --of-a-later-version/);
   }, { args: [...ARGUMENTS, "--of-a-later-version", "1"] });
 
   scene("passes over what older hosts give", "plain.cjs", async (host) => {
@@ -209,6 +209,8 @@ describe("settings and storage", () => {
     await channel.message();
     assert.deepEqual((await host.request("GET", "/config")).json, { config: { channel: "#b" }, revision: 2, told: ["#b"] });
     assert.equal(readFileSync(`${host.home}/life.txt`, "utf8"), "start #a\n");
+    host.child.kill("SIGTERM");
+    await host.logged(/ending: SIGTERM/);
     assert.doesNotMatch(host.log, /t0ken/);
   });
 
@@ -253,7 +255,7 @@ describe("routes", () => {
     const broken = await host.request("GET", "/broken");
     assert.equal(broken.status, 500);
     assert.doesNotMatch(broken.text, /secret reason/);
-    assert.match(host.log, /a secret reason/);
+    await host.logged(/a secret reason/);
     assert.equal((await host.request("GET", "/stream")).text, "data: one\n\ndata: two\ndata: lines\n\n");
     const wrong = await host.request("POST", "/nothing");
     assert.deepEqual([wrong.status, wrong.headers.allow], [405, "GET"]);
@@ -348,7 +350,7 @@ describe("the end", () => {
     channel.send(event(1, "deployment.succeeded", { deployment_id: 1 }, 42));
     await channel.message();
     host.child.kill("SIGTERM");
-    while (!host.log.includes("ending: SIGTERM")) await new Promise((resolve) => host.child.stderr.once("data", resolve));
+    await host.logged(/ending: SIGTERM/);
     host.child.kill("SIGTERM");
     assert.equal(await host.ended(), "SIGTERM");
   });
@@ -363,7 +365,7 @@ describe("the end", () => {
       host.child.kill("SIGKILL");
       // Its end closes the pipes that it inherited.
       assert.equal(await host.line(), undefined);
-      assert.match(host.log, /the host has died/);
+      await host.logged(/the host has died/);
       assert.ok(!existsSync(host.socketPath));
     } finally {
       await host.end();

@@ -1,5 +1,6 @@
 // What the tests share: a host played by hand. It starts a plugin as a process and speaks the protocol's other side over
 // bare sockets, with no code of the package.
+import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
@@ -42,10 +43,19 @@ export class PlayedHost {
     this.home = home;
     this.socketPath = `${home}/p.sock`;
     this.log = "";
+    this.logIsWhole = false;
+    this.wake = () => undefined;
     this.channels = [];
     this.exited = once(child, "exit");
     this.lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    child.stderr.on("data", (piece) => (this.log += piece));
+    child.stderr.on("data", (piece) => {
+      this.log += piece;
+      this.wake();
+    });
+    child.stderr.on("close", () => {
+      this.logIsWhole = true;
+      this.wake();
+    });
   }
 
   /** One line of standard output, as JSON; undefined at its end. */
@@ -56,6 +66,16 @@ export class PlayedHost {
 
   async handshake() {
     return [await this.line(), await this.line()];
+  }
+
+  /**
+   * Waits until the plugin's log has what is looked for, and fails when it has ended without.
+   *
+   * The log comes by a pipe of its own: what a plugin wrote before an answer, or before its end, may be read after it.
+   */
+  async logged(pattern) {
+    while (!this.logIsWhole && !pattern.test(this.log)) await new Promise((resolve) => (this.wake = resolve));
+    assert.match(this.log, pattern);
   }
 
   /**
