@@ -36,8 +36,8 @@ pub use egress::line::{Answer, MAX_LINE, NotALine, Question};
 pub use evidence::{LayerReport, Remark, State, verify};
 pub use layers::{Layer, Policy};
 pub use limits::{
-    Group, GroupLimits, Groups, GroupsError, LAUNCHER_TASKS, LOOK_EVERY, Limits, Mechanism, Usage,
-    behind_others, bring_forward,
+    BalanceChange, Group, GroupLimits, Groups, GroupsError, LAUNCHER_TASKS, LOOK_EVERY, Limits, Mechanism,
+    Usage, behind_others, bring_forward,
 };
 pub use machine::{Machine, TrialReport};
 pub use plan::{

@@ -91,6 +91,29 @@ async fn a_fork_bomb_stays_within_tasks_max_and_is_shown_near_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fork_bomb_that_does_not_stop_has_a_fifth_of_its_quota() {
+    let test = "a_fork_bomb_that_does_not_stop_has_a_fifth_of_its_quota";
+    let scene = scene().await;
+    if !has(&scene, Layer::Tasks).await || !has(&scene, Layer::Cpu).await {
+        return temps_testkit::skip(test, "no control group counts tasks and restricts processor time here");
+    }
+    scene.sinner(Sin::Forks { processes: 200 });
+    scene.until(|seen| seen.state == PluginState::Running).await;
+    let part = async {
+        while share(&scene, "sinner").await != Some(5) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, part).await.expect("it keeps all of its quota");
+    assert_eq!(share(&scene, "neighbour").await, Some(25));
+    let layers = scene.host.explain("sinner").await.unwrap().layers;
+    let cpu = layers.iter().find(|report| report.layer == Layer::Cpu).unwrap();
+    assert_eq!(cpu.state, State::InForce, "{cpu:?}");
+    neighbour_answers(&scene).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_computes_for_ever_is_held_to_its_quota_and_shown_near_it() {
     let scene = scene().await;
     if !has(&scene, Layer::Cpu).await {
@@ -115,6 +138,18 @@ async fn group_says(scene: &Scene, plugin: &str, file: &str) -> Option<String> {
     });
     let found = directories.unwrap().iter().find_map(|at| std::fs::read_to_string(at.join(file)).ok());
     found.map(|text| text.trim().to_owned())
+}
+
+/// The share of a processor that the plugin may have now, in percent.
+async fn share(scene: &Scene, plugin: &str) -> Option<u32> {
+    let (quota, span) = match group_says(scene, plugin, "cpu.max").await {
+        Some(both) => both.split_once(' ').map(|(quota, span)| (quota.to_owned(), span.to_owned()))?,
+        None => (
+            group_says(scene, plugin, "cpu.cfs_quota_us").await?,
+            group_says(scene, plugin, "cpu.cfs_period_us").await?,
+        ),
+    };
+    Some(quota.parse::<u32>().ok()? * 100 / span.parse::<u32>().ok()?)
 }
 
 /// Fields of what the kernel says about a process: its parent, and the policy that it is scheduled by, which is 0 for most.

@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::background::{Background, Program};
+use super::background::{Background, BalanceChange, Program};
 use super::group::{self, Group, Place};
 use super::hierarchy::{self, Hierarchy, Mechanism};
 use super::{GroupLimits, LAUNCHER_TASKS};
@@ -148,11 +148,11 @@ impl Groups {
     }
 
     /// Looks at what each program made of its processor time since the last look, and puts those that always use it up behind all
-    /// others, which is taken back when they have not done so for a while. To be called every [`super::LOOK_EVERY`]. It reads one
-    /// file of the kernel per program, some microseconds each.
+    /// others, which is taken back when they have not done so for a while. Those that use it up on processes which they may not have
+    /// keep a part of it. To be called every [`super::LOOK_EVERY`]. It reads two files of the kernel per program, some microseconds each.
     ///
-    /// Returns the names of those that changed places, and whether they are in the background now.
-    pub fn balance(&self) -> Vec<(String, bool)> {
+    /// Returns the names of those for which something changed.
+    pub fn balance(&self) -> Vec<(String, BalanceChange)> {
         self.inner.background.balance()
     }
 

@@ -11,7 +11,7 @@ mod hierarchy;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use background::come_forward;
-pub use background::{LOOK_EVERY, behind_others, bring_forward};
+pub use background::{BalanceChange, LOOK_EVERY, behind_others, bring_forward};
 pub(crate) use group::quota_and_period;
 pub use group::{Group, Usage};
 pub use groups::{Groups, GroupsError};

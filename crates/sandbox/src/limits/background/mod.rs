@@ -7,12 +7,16 @@
 //! is counted over a longer span, since each new span is a moment in which the kernel may let it go first all the same. What the
 //! kernel does not have is left out.
 //!
+//! One that spends its time on starting processes which the kernel refuses has a part of its quota only. What the kernel throws away after
+//! each refusal is cleaned up later and in nobody's name, so no group and no place behind others holds it back.
+//!
 //! What starts again and again is noise, too: a program starts in the background when its last run ended there, or was short and ended by
 //! itself, and its [launcher](behind_others) as well. Until it is ready, others come first for a second at most: somebody else's work on a busy
 //! machine must not hold up its start for ever.
 
 mod appetite;
 mod processors;
+mod refusals;
 mod start;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,9 +28,10 @@ use std::time::{Duration, Instant};
 
 use self::appetite::{Appetite, Counted};
 use self::processors::Processors;
+use self::refusals::Refusals;
 pub(crate) use self::start::come_forward;
 pub use self::start::{behind_others, bring_forward};
-use super::group::{Group, Place, quota_and_period, write};
+use super::group::{Group, Place, field, quota_and_period, write};
 
 /// Time between two looks at the programs of a host: two or three of the spans that quotas are counted over.
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -37,6 +42,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// The span that the quota of a program in the background is counted over, in microseconds, where its own is not that long: the
 /// kernel's default.
 const LONG_SPAN_US: u64 = 100_000;
+
+/// Of a quota that is used up on processes which are refused, the part that is left.
+const PART_OF_THE_INSISTENT: u32 = 5;
 
 /// How long others come before a program that is not ready yet.
 const LONGEST_WAIT_OF_A_START: Duration = Duration::from_secs(1);
@@ -76,6 +84,18 @@ pub(super) struct Program {
     idle: Option<PathBuf>,
     cpuset: Option<Place>,
     appetite: Appetite,
+    /// Where the kernel counts the processes that it has refused.
+    refused: Option<File>,
+    refusals: Refusals,
+}
+
+/// What changes for a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BalanceChange {
+    /// It always uses its quota up, and goes to the background; or it leaves it.
+    Background(bool),
+    /// It uses its quota up on processes that are refused, and has a part of it only; or it has all of it again.
+    Part(bool),
 }
 
 impl Background {
@@ -135,20 +155,27 @@ impl Background {
         self.lock().programs.get(&number).is_some_and(|program| program.appetite.background)
     }
 
-    pub(super) fn balance(&self) -> Vec<(String, bool)> {
+    pub(super) fn balance(&self) -> Vec<(String, BalanceChange)> {
         let mut members = self.lock();
-        let look = |(number, program): (&u64, &mut Program)| {
-            let moves = program.counted().is_some_and(|counted| program.appetite.look(counted));
-            if !moves && program.gives_way != program.has_to_give_way() {
+        let mut moved = Vec::new();
+        let mut changes = Vec::new();
+        for (number, program) in &mut members.programs {
+            let had_part = program.has_part();
+            if program.refused().is_some_and(|refused| program.refusals.look(refused)) {
                 program.give_way();
             }
-            moves.then_some(*number)
-        };
-        let moved: Vec<u64> = members.programs.iter_mut().filter_map(look).collect();
+            if program.counted().is_some_and(|counted| program.appetite.look(counted)) {
+                moved.push(*number);
+                changes.push((program.name.clone(), BalanceChange::Background(program.appetite.background)));
+            } else if program.gives_way != program.has_to_give_way() {
+                program.give_way();
+            }
+            if program.has_part() != had_part {
+                changes.push((program.name.clone(), BalanceChange::Part(!had_part)));
+            }
+        }
         moved.iter().for_each(|number| self.place(&mut members, Some(*number)));
-        let said =
-            |number: &u64| members.programs.get(number).map(|it| (it.name.clone(), it.appetite.background));
-        moved.iter().filter_map(said).collect()
+        changes
     }
 
     /// Tells the kernel where `moved` belongs now, and on which processors everybody in the background runs. What the kernel
@@ -189,6 +216,8 @@ impl Program {
             cpu,
             cpuset: group.place("cpuset").cloned(),
             appetite: Appetite::default(),
+            refused: group.place("pids").and_then(|place| File::open(place.path.join("pids.events")).ok()),
+            refusals: Refusals::default(),
         }
     }
 
@@ -217,17 +246,31 @@ impl Program {
             let _ = write(idle, if gives_way { "1" } else { "0" });
         }
         if let Some(cpu) = self.cpu.as_ref().filter(|_| self.restricted) {
-            let (quota, span) = quota_and_period(self.quota);
+            let part = if self.has_part() { PART_OF_THE_INSISTENT } else { 1 };
+            let (quota, span) = quota_and_period(self.quota / part);
             let factor = if gives_way { (LONG_SPAN_US / span).max(1) } else { 1 };
             let _ = cpu.restrict((quota * factor, span * factor));
         }
     }
 
-    fn counted(&self) -> Option<Counted> {
-        let mut text = [0; 1024];
-        let length = self.counters.as_ref()?.read_at(&mut text, 0).ok()?;
-        Counted::parse(std::str::from_utf8(text.get(..length)?).ok()?)
+    /// Whether only a part of its quota is left to it. Who is content with its quota is left alone, however often it is refused.
+    fn has_part(&self) -> bool {
+        self.appetite.background && self.refusals.insists
     }
+
+    fn counted(&self) -> Option<Counted> {
+        Counted::parse(std::str::from_utf8(read(self.counters.as_ref()?, &mut [0; 1024])?).ok()?)
+    }
+
+    fn refused(&self) -> Option<u64> {
+        field(std::str::from_utf8(read(self.refused.as_ref()?, &mut [0; 1024])?).ok()?, "max")
+    }
+}
+
+/// What one of the kernel's short files says now.
+fn read<'a>(file: &File, text: &'a mut [u8]) -> Option<&'a [u8]> {
+    let length = file.read_at(text, 0).ok()?;
+    text.get(..length)
 }
 
 #[cfg(test)]
@@ -240,7 +283,13 @@ mod tests {
     fn program(place: &Path, name: &str) -> Program {
         let path = place.join(name);
         std::fs::create_dir_all(&path).unwrap();
-        for (file, text) in [("cpu.stat", ""), ("cpu.idle", "0"), ("cpu.max", ""), ("cpuset.cpus", "0-3")] {
+        for (file, text) in [
+            ("cpu.stat", ""),
+            ("cpu.idle", "0"),
+            ("cpu.max", ""),
+            ("cpuset.cpus", "0-3"),
+            ("pids.events", "max 0\n"),
+        ] {
             std::fs::write(path.join(file), text).unwrap();
         }
         let of = |controller: &str, unified| Place {
@@ -260,6 +309,8 @@ mod tests {
             cpu: Some(of("cpu", true)),
             cpuset: Some(of("cpuset", false)),
             appetite: Appetite::default(),
+            refused: Some(File::open(path.join("pids.events")).unwrap()),
+            refusals: Refusals::default(),
         }
     }
 
@@ -287,12 +338,12 @@ mod tests {
         let background = two(place);
         count(place, "first", 10, 10);
         count(place, "second", 10, 0);
-        assert_eq!(background.balance(), [("first".to_owned(), true)]);
+        assert_eq!(background.balance(), [("first".to_owned(), BalanceChange::Background(true))]);
         assert_eq!(said(place, "first"), ["1", "3"]);
         assert_eq!(said(place, "second"), ["0", "0"]);
         // Two of them need more room, both of them get it; one alone needs less again.
         count(place, "second", 20, 10);
-        assert_eq!(background.balance(), [("second".to_owned(), true)]);
+        assert_eq!(background.balance(), [("second".to_owned(), BalanceChange::Background(true))]);
         assert_eq!(
             (said(place, "first"), said(place, "second")),
             (["1", "2"].map(Into::into), ["1", "2"].map(Into::into))
@@ -300,7 +351,7 @@ mod tests {
         background.remove(1);
         assert_eq!(said(place, "second"), ["1", "3"]);
         let back = (0..1_000).find_map(|_| background.balance().pop());
-        assert_eq!(back, Some(("second".to_owned(), false)));
+        assert_eq!(back, Some(("second".to_owned(), BalanceChange::Background(false))));
         assert_eq!(said(place, "second"), ["0", "0"]);
         assert!(!background.contains(2));
     }
@@ -319,6 +370,39 @@ mod tests {
         background.set_quota(1, Some(300));
         assert_eq!(said(place.path(), "first"), ["1", "1"]);
         assert_eq!(max(), "300000 100000");
+    }
+
+    #[test]
+    fn who_uses_its_quota_up_on_refused_processes_has_a_part_of_it() {
+        let place = tempfile::tempdir().unwrap();
+        let background = two(place.path());
+        let max = |name: &str| std::fs::read_to_string(place.path().join(name).join("cpu.max")).unwrap();
+        let refuse = |name: &str, times: u64| {
+            let file = place.path().join(name).join("pids.events");
+            std::fs::write(file, format!("max {times}\n")).unwrap();
+        };
+        let part = |name: &str, has_part| (name.to_owned(), BalanceChange::Part(has_part));
+        count(place.path(), "first", 10, 10);
+        background.balance();
+        let changes: Vec<_> = (1..=4)
+            .flat_map(|times| {
+                refuse("first", times);
+                refuse("second", times);
+                background.balance()
+            })
+            .collect();
+        assert_eq!(changes, [part("first", true)], "the other one is content with its quota");
+        assert_eq!(max("first"), "16000 100000");
+        assert_eq!(max("second"), "16000 20000", "all of it");
+        // It stays where it is, because it is still hungry, and tries no more.
+        let changes: Vec<_> = (1..=200)
+            .flat_map(|look| {
+                count(place.path(), "first", 10 + look * 2, 10 + look * 2);
+                background.balance()
+            })
+            .collect();
+        assert_eq!(changes, [part("first", false)]);
+        assert_eq!(max("first"), "80000 100000");
     }
 
     #[test]
