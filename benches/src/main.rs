@@ -14,6 +14,7 @@ mod languages;
 mod layers;
 mod memory;
 mod neighbours;
+mod precedence;
 mod proxy;
 mod publish;
 mod rig;

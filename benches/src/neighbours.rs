@@ -2,7 +2,8 @@
 //! against the same requests while the noise is stopped, in turns.
 //!
 //! A virtual machine is stopped by the one around it now and then, which looks like noise and is none. The kernel tells how much time
-//! was taken away so, and pairs of runs in which it was much do not count.
+//! was taken away so, and pairs of runs in which it was much do not count. What else runs on the machine itself has to
+//! [wait](Precedence).
 //!
 //! Requests are sent at a fixed rate from a thread of their own. One that is late because the one before it took long counts
 //! from the moment at which it was due: a stall is seen by every request that it holds up.
@@ -15,6 +16,7 @@ use temps_host::{PluginSnapshot, PluginState};
 use temps_testkit::{Behaviour, Sin};
 
 use crate::Outcome;
+use crate::precedence::Precedence;
 use crate::proxy::{ask, open};
 use crate::rig::{PATIENCE, Rig, beside};
 use crate::stats::{self, Figure, Samples};
@@ -49,23 +51,46 @@ struct Noise {
     sin: Sin,
     /// What has to be found in the crash report or among the limits that it is near.
     report: &'static str,
+    /// Whether the limit ends it, so that it comes back.
+    ends: bool,
 }
 
 fn noises() -> [Noise; 5] {
-    let noise = |name, sin, report| Noise { name, sin, report };
+    let noise = |name, sin, report| Noise { name, sin, report, ends: false };
+    let ended = |name, sin, report| Noise { ends: true, ..noise(name, sin, report) };
     [
-        noise("memory-bomb", Sin::EatsMemory { megabytes: 4_000 }, "memory_max"),
+        ended("memory-bomb", Sin::EatsMemory { megabytes: 4_000 }, "memory_max"),
         noise("fork-bomb", Sin::Forks { processes: 2_000 }, "tasks_max"),
         noise("cpu-spinner", Sin::EatsCpu { threads: 4 }, "cpu_quota"),
         noise("descriptor-leak", Sin::LeaksDescriptors, "nofile"),
-        noise("disk-filler", Sin::FillsDisk { megabytes: 2_000 }, "disk_max"),
+        ended("disk-filler", Sin::FillsDisk { megabytes: 2_000 }, "disk_max"),
     ]
+}
+
+/// How a noise that was ended comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Return {
+    /// By the default policy, half a second later and each time after twice as long. It is not put in quarantine.
+    Backoff,
+    /// After half a second each time.
+    AtOnce,
+}
+
+impl Return {
+    fn words(self) -> &'static str {
+        match self {
+            Return::Backoff => "",
+            Return::AtOnce => " that comes back each half second",
+        }
+    }
 }
 
 /// The two runs of a pair.
 struct Pair {
     idle: Run,
     noisy: Run,
+    /// How often the noise was ended.
+    ended: u64,
 }
 
 /// One run.
@@ -87,40 +112,68 @@ impl Pair {
 }
 
 pub(crate) async fn measure() -> Outcome<Vec<Figure>> {
+    let precedence = Precedence::take();
+    let mut figures = Vec::new();
+    for comes_back in [Return::Backoff, Return::AtOnce] {
+        let rig = start(comes_back).await?;
+        let address = serve(&rig).await?;
+        // The first requests pay for what later ones find ready.
+        run(address).await?;
+        for noise in noises().iter().filter(|noise| noise.ends || comes_back == Return::Backoff) {
+            figures.extend(beside_noise(&rig, address, noise, comes_back).await?);
+        }
+        rig.host.shutdown().await;
+    }
+    if precedence.is_none() {
+        let last = figures.pop().ok_or("nothing was measured")?;
+        let note = "other programs of this machine had the same right to its processors, and may be part of the figures";
+        figures.push(last.with_note(note.to_owned()));
+    }
+    Ok(figures)
+}
+
+/// A host with the quiet plugin.
+async fn start(comes_back: Return) -> Outcome<Rig> {
     let rig = Rig::start_with(|config| {
         config.limits.all.disk_max = Some(DISK_MAX);
-        // What a plugin is near shall be seen within a run; and noise that was ended shall come back as often as it may.
+        // What a plugin is near shall be seen within a run.
         config.usage_every = Duration::from_secs(5);
-        config.restart.backoff_max = config.restart.backoff_min;
+        if comes_back == Return::AtOnce {
+            config.restart.backoff_max = config.restart.backoff_min;
+        }
     })
     .await?;
     rig.drop_plugins(1)?;
     rig.running(1).await?;
+    Ok(rig)
+}
+
+async fn serve(rig: &Rig) -> Outcome<SocketAddr> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let router = rig.host.router();
     tokio::spawn(async move { axum::serve(listener, router).await });
-    // The first requests pay for what later ones find ready.
-    run(address).await?;
-    let mut figures = Vec::new();
-    for noise in noises() {
-        figures.extend(beside_noise(&rig, address, &noise).await?);
-    }
-    rig.host.shutdown().await;
-    Ok(figures)
+    Ok(address)
 }
 
-async fn beside_noise(rig: &Rig, address: SocketAddr, noise: &Noise) -> Outcome<[Figure; 2]> {
+async fn beside_noise(
+    rig: &Rig,
+    address: SocketAddr,
+    noise: &Noise,
+    comes_back: Return,
+) -> Outcome<[Figure; 2]> {
     put(rig, noise).await?;
     let (mut pairs, mut reports) = (Vec::new(), Vec::new());
     let still = |pairs: &[Pair]| pairs.iter().filter(|pair| pair.taken() < STILL).count();
     while still(&pairs) < PAIRS && pairs.len() < MOST_PAIRS {
         let idle = run(address).await?;
+        let before = rig.host.plugin(noise.name).map_or(0, |plugin| plugin.crashes);
         rig.host.start_plugin(noise.name, "bench").await?;
         let noisy = run(address).await?;
+        let ended = rig.host.plugin(noise.name).map_or(0, |plugin| plugin.crashes) - before;
         reports.push(report(rig, noise).await?);
         rig.host.stop_plugin(noise.name, "bench").await?;
-        pairs.push(Pair { idle, noisy });
+        pairs.push(Pair { idle, noisy, ended });
     }
     rig.host.disable_plugin(noise.name, "bench").await?;
     let run = pairs.len();
@@ -128,16 +181,19 @@ async fn beside_noise(rig: &Rig, address: SocketAddr, noise: &Noise) -> Outcome<
     pairs.truncate(PAIRS);
     let median = |pick: fn(&Pair) -> f64| stats::median(pairs.iter().map(pick).collect());
     let note = format!(
-        "{}: {}; of {run} pairs those {PAIRS} count in which the machine around this one took least time away: {:.1} % of a processor \
-         in the median, {:.1} % at most",
+        "{}{}: {}; it was ended {} times in a run, in the median; of {run} pairs those {PAIRS} count in which the machine around this \
+         one took least time away: {:.1} % of a processor in the median, {:.1} % at most",
         noise.name,
+        comes_back.words(),
         reports.pop().unwrap_or_default(),
+        median(|pair| pair.ended as f64),
         median(Pair::taken),
         pairs.last().map_or(0.0, Pair::taken),
     );
     let worst = pairs.iter().max_by(|a, b| a.ratio().total_cmp(&b.ratio())).ok_or("there is no pair")?;
     let figure = |which: &str, noisy, idle| {
-        let name = format!("request beside a {}, 99th percentile, {which}", noise.name.replace('-', " "));
+        let noise = format!("{}{}", noise.name.replace('-', " "), comes_back.words());
+        let name = format!("request beside a {noise}, 99th percentile, {which}");
         Figure::new(&name, "µs", noisy, "the same while the noise is stopped, in turns", idle)
     };
     Ok([
