@@ -37,14 +37,20 @@ fn near(snapshot: &PluginSnapshot, limit: &str) -> bool {
     snapshot.usage.iter().flat_map(|usage| &usage.near_limits).any(|near| near.starts_with(limit))
 }
 
-/// Waits until the kernel has held the sinner back for the first time; it tells nobody by itself.
-async fn held_back(scene: &Scene) {
+/// Waits for what the kernel tells nobody by itself.
+async fn in_time(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let look = async {
-        while scene.host.explain("sinner").await.unwrap().used.throttled.is_none_or(|times| times == 0) {
+        while !is_so().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, look).await.expect("it is never held back");
+    tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("not seen: {what}"));
+}
+
+/// Waits until the sinner is in the background.
+async fn behind_others(scene: &Scene) {
+    let is_behind = async || scene.host.explain("sinner").await.is_some_and(|seen| seen.used.background);
+    in_time("the sinner in the background", is_behind).await;
 }
 
 /// The neighbour takes an event, while the noise goes on.
@@ -99,12 +105,7 @@ async fn a_fork_bomb_that_does_not_stop_has_a_fifth_of_its_quota() {
     }
     scene.sinner(Sin::Forks { processes: 200 });
     scene.until(|seen| seen.state == PluginState::Running).await;
-    let part = async {
-        while share(&scene, "sinner").await != Some(5) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, part).await.expect("it keeps all of its quota");
+    in_time("a fifth of the quota", async || share(&scene, "sinner").await == Some(5)).await;
     assert_eq!(share(&scene, "neighbour").await, Some(25));
     let layers = scene.host.explain("sinner").await.unwrap().layers;
     let cpu = layers.iter().find(|report| report.layer == Layer::Cpu).unwrap();
@@ -124,19 +125,20 @@ async fn a_plugin_that_computes_for_ever_is_held_to_its_quota_and_shown_near_it(
     }
     scene.sinner(Sin::EatsCpu { threads: 4 });
     scene.until(|seen| near(seen, "cpu_quota")).await;
-    held_back(&scene).await;
+    let used = async || scene.host.explain("sinner").await.unwrap().used;
+    in_time("that it is held back", async || used().await.throttled.is_some_and(|times| times > 0)).await;
     neighbour_answers(&scene).await;
     scene.end().await;
 }
 
-/// What a file of the plugin's control groups says; `None` where the kernel does not have it.
+/// What a file of the plugin's control groups says; `None` where the kernel does not have it, and while it does not run.
 async fn group_says(scene: &Scene, plugin: &str, file: &str) -> Option<String> {
     let explained = scene.host.explain(plugin).await.unwrap();
     let directories = explained.steps.iter().find_map(|step| match step {
         Step::JoinGroups { directories } => Some(directories),
         _ => None,
     });
-    let found = directories.unwrap().iter().find_map(|at| std::fs::read_to_string(at.join(file)).ok());
+    let found = directories?.iter().find_map(|at| std::fs::read_to_string(at.join(file)).ok());
     found.map(|text| text.trim().to_owned())
 }
 
@@ -176,12 +178,7 @@ async fn a_plugin_that_computes_for_ever_is_served_after_all_others_and_so_is_it
         return temps_testkit::skip(test, "no control group restricts processor time here");
     }
     scene.sinner(Sin::EatsCpu { threads: 4 });
-    let background = async {
-        while !scene.host.explain("sinner").await.is_some_and(|seen| seen.used.background) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, background).await.expect("it stays where it is");
+    behind_others(&scene).await;
     assert_ne!(group_says(&scene, "sinner", "cpu.idle").await.as_deref(), Some("0"));
     assert!(keeps_to_one_processor(&scene, "sinner").await);
     assert_ne!(group_says(&scene, "neighbour", "cpu.idle").await.as_deref(), Some("1"));
@@ -200,6 +197,25 @@ async fn a_plugin_that_computes_for_ever_is_served_after_all_others_and_so_is_it
         assert_eq!(field(pid, POLICY), 0, "process {pid}");
         pid = field(pid, PARENT);
     }
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_in_the_background_that_is_asked_to_end_is_served_like_others() {
+    let test = "a_plugin_in_the_background_that_is_asked_to_end_is_served_like_others";
+    let scene = scene().await;
+    if !has(&scene, Layer::Cpu).await || group_says(&scene, "neighbour", "cpu.idle").await.is_none() {
+        return temps_testkit::skip(test, "no control group puts its programs behind others here");
+    }
+    let order = Behaviour::sinful("sinner", Sin::EatsCpu { threads: 4 }).and(Sin::IgnoresSigterm);
+    scene.rig.put(&order);
+    behind_others(&scene).await;
+    let idle = async |wanted: &str| group_says(&scene, "sinner", "cpu.idle").await.as_deref() == Some(wanted);
+    in_time("that it gives way", async || idle("1").await).await;
+    // It does not end by itself, so there is time to look.
+    let stop = scene.host.stop_plugin("sinner", "test");
+    let (stopped, ()) = tokio::join!(stop, in_time("that it gives way no more", async || idle("0").await));
+    stopped.unwrap();
     scene.end().await;
 }
 

@@ -131,9 +131,9 @@ impl Group {
         self.groups.background().contains(self.number)
     }
 
-    /// Notes that the program was asked to end, so that the start of the next one is not taken for noise.
-    pub fn stopped(&self) {
-        self.groups.background().stopped(self.number);
+    /// Notes that somebody asks the program to end: it can do so in time wherever it stands, and the next start is not taken for noise.
+    pub fn stops(&self) {
+        self.groups.background().stops(self.number);
     }
 
     /// How often the kernel ended a process of the group for want of memory; `None` where no group watches over memory.

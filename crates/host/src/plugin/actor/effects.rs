@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::plugin::link::Ended;
 use crate::plugin::snapshot::{CrashReport, PluginState};
 use crate::plugin::start;
-use crate::plugin::state::{Effect, Start};
+use crate::plugin::state::{Effect, Start, Then};
 use crate::usage::Usage;
 
 /// SIGTERM.
@@ -107,6 +107,10 @@ impl Actor {
         let Some(current) = self.of(start) else { return };
         current.context.over.cancel();
         let Some(process) = current.process.clone() else { return };
+        // One that is ended for what it has done stays behind others until it is gone.
+        if !matches!(self.life.then(), Some(Then::Crash(..))) {
+            process.confined().stops();
+        }
         let tap = current.context.tap();
         let channel = current.link.as_ref().and_then(|link| link.channel.clone());
         tokio::spawn(async move {
@@ -164,9 +168,6 @@ impl Actor {
 
     fn report_stop(&mut self, start: Start) {
         let Some(current) = self.take(start, Ended::Stopped) else { return };
-        if let Some(process) = &current.process {
-            process.confined().stopped();
-        }
         let exit = current.exit;
         let detail = json!({
             "start": start,

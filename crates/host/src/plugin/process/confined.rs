@@ -138,9 +138,9 @@ impl Confined {
         self.group.usage()
     }
 
-    /// Notes that the plugin was asked to end.
-    pub(crate) fn stopped(&self) {
-        self.group.stopped();
+    /// Notes that somebody asks the plugin to end.
+    pub(crate) fn stops(&self) {
+        self.group.stops();
     }
 
     /// The processes in its control group, the launcher's among them; `None` where there is no group.

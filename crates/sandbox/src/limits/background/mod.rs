@@ -11,43 +11,29 @@
 //! each refusal is cleaned up later and in nobody's name, so no group and no place behind others holds it back.
 //!
 //! What starts again and again is noise, too: a program starts in the background when its last run ended there, or was short and ended by
-//! itself, and its [launcher](behind_others) as well. Until it is ready, others come first for a second at most: somebody else's work on a busy
-//! machine must not hold up its start for ever.
+//! itself, and its [launcher](behind_others) as well. Somebody else's work on a busy machine must not hold up its start for ever, nor
+//! its end: until it is ready, others come first for a second at most, and once it is asked to end they do so no more.
 
 mod appetite;
 mod processors;
+mod program;
 mod refusals;
 mod start;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::appetite::{Appetite, Counted};
 use self::processors::Processors;
-use self::refusals::Refusals;
+pub(super) use self::program::Program;
 pub(crate) use self::start::come_forward;
 pub use self::start::{behind_others, bring_forward};
-use super::group::{Group, Place, field, quota_and_period, write};
 
 /// Time between two looks at the programs of a host: two or three of the spans that quotas are counted over.
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long the end of a short run, or of one in the background, is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
-
-/// The span that the quota of a program in the background is counted over, in microseconds, where its own is not that long: the
-/// kernel's default.
-const LONG_SPAN_US: u64 = 100_000;
-
-/// Of a quota that is used up on processes which are refused, the part that is left.
-const PART_OF_THE_INSISTENT: u32 = 5;
-
-/// How long others come before a program that is not ready yet.
-const LONGEST_WAIT_OF_A_START: Duration = Duration::from_secs(1);
 
 /// A run that ended sooner was short.
 const SHORT_RUN: Duration = Duration::from_secs(10);
@@ -64,29 +50,6 @@ struct Members {
     programs: BTreeMap<u64, Program>,
     /// The names of programs that are to start in the background, and when they ended.
     ended: HashMap<String, Instant>,
-}
-
-/// One program as it is seen here.
-#[derive(Debug)]
-pub(super) struct Program {
-    name: String,
-    started: Instant,
-    /// In percent of one processor, since it had one; an inspected program never has.
-    quota: u32,
-    /// Whether it has its quota now.
-    restricted: bool,
-    /// Whether the kernel was told that others come first.
-    gives_way: bool,
-    /// Whether it was asked to end.
-    stopped: bool,
-    counters: Option<File>,
-    cpu: Option<Place>,
-    idle: Option<PathBuf>,
-    cpuset: Option<Place>,
-    appetite: Appetite,
-    /// Where the kernel counts the processes that it has refused.
-    refused: Option<File>,
-    refusals: Refusals,
 }
 
 /// What changes for a program.
@@ -131,10 +94,12 @@ impl Background {
         }
     }
 
-    /// Notes that a program was asked to end. Somebody who starts one anew makes no noise by that, however short the run was.
-    pub(super) fn stopped(&self, number: u64) {
+    /// Notes that somebody asks a program to end. It gives way no more, so that it can end in time; and a start after it is no noise,
+    /// however short the run was.
+    pub(super) fn stops(&self, number: u64) {
         if let Some(program) = self.lock().programs.get_mut(&number) {
-            program.stopped = true;
+            program.stops = true;
+            program.give_way();
         }
     }
 
@@ -142,7 +107,7 @@ impl Background {
         let mut members = self.lock();
         members.ended.retain(|_, ended| ended.elapsed() < REMEMBERED);
         let Some(program) = members.programs.remove(&number) else { return };
-        let was_short = program.quota > 0 && !program.stopped && program.started.elapsed() < SHORT_RUN;
+        let was_short = program.quota > 0 && !program.stops && program.started.elapsed() < SHORT_RUN;
         if program.appetite.background || was_short {
             members.ended.insert(program.name, Instant::now());
         }
@@ -157,21 +122,13 @@ impl Background {
 
     pub(super) fn balance(&self) -> Vec<(String, BalanceChange)> {
         let mut members = self.lock();
-        let mut moved = Vec::new();
-        let mut changes = Vec::new();
+        let (mut moved, mut changes) = (Vec::new(), Vec::new());
         for (number, program) in &mut members.programs {
-            let had_part = program.has_part();
-            if program.refused().is_some_and(|refused| program.refusals.look(refused)) {
-                program.give_way();
-            }
-            if program.counted().is_some_and(|counted| program.appetite.look(counted)) {
-                moved.push(*number);
-                changes.push((program.name.clone(), BalanceChange::Background(program.appetite.background)));
-            } else if program.gives_way != program.has_to_give_way() {
-                program.give_way();
-            }
-            if program.has_part() != had_part {
-                changes.push((program.name.clone(), BalanceChange::Part(!had_part)));
+            for change in program.look() {
+                changes.push((program.name.clone(), change));
+                if matches!(change, BalanceChange::Background(_)) {
+                    moved.push(*number);
+                }
             }
         }
         moved.iter().for_each(|number| self.place(&mut members, Some(*number)));
@@ -200,84 +157,16 @@ impl Background {
     }
 }
 
-impl Program {
-    pub(super) fn of(name: &str, group: &Group) -> Self {
-        let cpu = group.place("cpu").cloned();
-        let idle = cpu.as_ref().map(|place| place.path.join("cpu.idle")).filter(|path| path.exists());
-        Self {
-            name: name.to_owned(),
-            started: Instant::now(),
-            quota: 0,
-            restricted: false,
-            gives_way: false,
-            stopped: false,
-            counters: cpu.as_ref().and_then(|place| File::open(place.path.join("cpu.stat")).ok()),
-            idle,
-            cpu,
-            cpuset: group.place("cpuset").cloned(),
-            appetite: Appetite::default(),
-            refused: group.place("pids").and_then(|place| File::open(place.path.join("pids.events")).ok()),
-            refusals: Refusals::default(),
-        }
-    }
-
-    /// On which processors it runs: these, or all.
-    fn keep_to(&self, some: Option<&String>, all: &Processors) {
-        let Some(cpuset) = &self.cpuset else { return };
-        let list = match some {
-            Some(some) => some.clone(),
-            // Nothing said: those of the group above.
-            None if cpuset.unified => "\n".to_owned(),
-            None => all.all(),
-        };
-        let _ = write(&cpuset.path.join("cpuset.cpus"), &list);
-    }
-
-    fn has_to_give_way(&self) -> bool {
-        let starts = self.started.elapsed() < LONGEST_WAIT_OF_A_START;
-        self.appetite.background && (self.restricted || starts)
-    }
-
-    /// Whether the kernel takes the processor from it when anybody else wants it.
-    fn give_way(&mut self) {
-        let gives_way = self.has_to_give_way();
-        self.gives_way = gives_way;
-        if let Some(idle) = &self.idle {
-            let _ = write(idle, if gives_way { "1" } else { "0" });
-        }
-        if let Some(cpu) = self.cpu.as_ref().filter(|_| self.restricted) {
-            let part = if self.has_part() { PART_OF_THE_INSISTENT } else { 1 };
-            let (quota, span) = quota_and_period(self.quota / part);
-            let factor = if gives_way { (LONG_SPAN_US / span).max(1) } else { 1 };
-            let _ = cpu.restrict((quota * factor, span * factor));
-        }
-    }
-
-    /// Whether only a part of its quota is left to it. Who is content with its quota is left alone, however often it is refused.
-    fn has_part(&self) -> bool {
-        self.appetite.background && self.refusals.insists
-    }
-
-    fn counted(&self) -> Option<Counted> {
-        Counted::parse(std::str::from_utf8(read(self.counters.as_ref()?, &mut [0; 1024])?).ok()?)
-    }
-
-    fn refused(&self) -> Option<u64> {
-        field(std::str::from_utf8(read(self.refused.as_ref()?, &mut [0; 1024])?).ok()?, "max")
-    }
-}
-
-/// What one of the kernel's short files says now.
-fn read<'a>(file: &File, text: &'a mut [u8]) -> Option<&'a [u8]> {
-    let length = file.read_at(text, 0).ok()?;
-    text.get(..length)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::path::Path;
 
+    use super::appetite::Appetite;
+    use super::program::LONGEST_WAIT_OF_A_START;
+    use super::refusals::Refusals;
     use super::*;
+    use crate::limits::group::Place;
 
     /// A program whose groups are a directory: version 1, but for the quota, which is one file.
     fn program(place: &Path, name: &str) -> Program {
@@ -303,7 +192,7 @@ mod tests {
             quota: 80,
             restricted: true,
             gives_way: false,
-            stopped: false,
+            stops: false,
             counters: Some(File::open(path.join("cpu.stat")).unwrap()),
             idle: Some(path.join("cpu.idle")),
             cpu: Some(of("cpu", true)),
@@ -321,9 +210,21 @@ mod tests {
         background
     }
 
+    /// The same when the first of them has used its quota up for long.
+    fn one_behind(place: &Path) -> Background {
+        let background = two(place);
+        count(place, "first", 10, 10);
+        assert_eq!(background.balance(), [("first".to_owned(), BalanceChange::Background(true))]);
+        background
+    }
+
     fn count(place: &Path, name: &str, spans: u64, held_back: u64) {
         let text = format!("nr_periods {spans}\nnr_throttled {held_back}\n");
         std::fs::write(place.join(name).join("cpu.stat"), text).unwrap();
+    }
+
+    fn quota(place: &Path, name: &str) -> String {
+        std::fs::read_to_string(place.join(name).join("cpu.max")).unwrap()
     }
 
     fn said(place: &Path, name: &str) -> [String; 2] {
@@ -359,10 +260,8 @@ mod tests {
     #[test]
     fn a_program_gives_way_while_it_has_a_quota() {
         let place = tempfile::tempdir().unwrap();
-        let background = two(place.path());
-        count(place.path(), "first", 10, 10);
-        background.balance();
-        let max = || std::fs::read_to_string(place.path().join("first/cpu.max")).unwrap();
+        let background = one_behind(place.path());
+        let max = || quota(place.path(), "first");
         assert_eq!(max(), "80000 100000", "its span is longer");
         background.lock().programs.get_mut(&1).unwrap().started -= LONGEST_WAIT_OF_A_START;
         background.set_quota(1, None);
@@ -376,7 +275,7 @@ mod tests {
     fn who_uses_its_quota_up_on_refused_processes_has_a_part_of_it() {
         let place = tempfile::tempdir().unwrap();
         let background = two(place.path());
-        let max = |name: &str| std::fs::read_to_string(place.path().join(name).join("cpu.max")).unwrap();
+        let max = |name| quota(place.path(), name);
         let refuse = |name: &str, times: u64| {
             let file = place.path().join(name).join("pids.events");
             std::fs::write(file, format!("max {times}\n")).unwrap();
@@ -393,7 +292,7 @@ mod tests {
             .collect();
         assert_eq!(changes, [part("first", true)], "the other one is content with its quota");
         assert_eq!(max("first"), "16000 100000");
-        assert_eq!(max("second"), "16000 20000", "all of it");
+        assert_eq!(max("second"), "", "nothing was ever said");
         // It stays where it is, because it is still hungry, and tries no more.
         let changes: Vec<_> = (1..=200)
             .flat_map(|look| {
@@ -403,6 +302,25 @@ mod tests {
             .collect();
         assert_eq!(changes, [part("first", false)]);
         assert_eq!(max("first"), "80000 100000");
+    }
+
+    #[test]
+    fn who_is_asked_to_end_gives_way_no_more_and_has_all_of_its_quota() {
+        let place = tempfile::tempdir().unwrap();
+        let background = one_behind(place.path());
+        for refused in 1..=4 {
+            std::fs::write(place.path().join("first/pids.events"), format!("max {refused}\n")).unwrap();
+            background.balance();
+        }
+        assert_eq!(quota(place.path(), "first"), "16000 100000");
+        // A file of the kernel is written anew each time; this one keeps what stood behind.
+        std::fs::write(place.path().join("first/cpu.max"), "").unwrap();
+        background.stops(1);
+        assert_eq!(quota(place.path(), "first"), "16000 20000");
+        assert_eq!(said(place.path(), "first"), ["0", "3"]);
+        background.balance();
+        assert_eq!(said(place.path(), "first"), ["0", "3"], "it stays so");
+        assert!(background.contains(1), "its next start is there, too");
     }
 
     #[test]
@@ -422,9 +340,7 @@ mod tests {
     #[test]
     fn a_start_before_the_last_run_is_cleared_away_is_in_the_background_as_well() {
         let place = tempfile::tempdir().unwrap();
-        let background = two(place.path());
-        count(place.path(), "first", 10, 10);
-        background.balance();
+        let background = one_behind(place.path());
         background.add(3, program(place.path(), "first"));
         background.add(4, program(place.path(), "second"));
         assert!(background.contains(3) && !background.contains(4));
@@ -453,15 +369,13 @@ mod tests {
         assert!(next_start(run(1, 25)));
         assert!(!next_start(run(11, 25)), "a long run");
         assert!(!next_start(run(1, 0)), "an inspection");
-        assert!(!next_start(Program { stopped: true, ..run(1, 25) }), "it was asked to end");
+        assert!(!next_start(Program { stops: true, ..run(1, 25) }), "it was asked to end");
     }
 
     #[test]
     fn who_ended_in_the_background_is_remembered_for_a_while() {
         let place = tempfile::tempdir().unwrap();
-        let background = two(place.path());
-        count(place.path(), "first", 10, 10);
-        background.balance();
+        let background = one_behind(place.path());
         background.lock().programs.get_mut(&1).unwrap().started -= SHORT_RUN;
         background.remove(1);
         *background.lock().ended.get_mut("first").unwrap() -= REMEMBERED;
