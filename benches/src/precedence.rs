@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Where control groups of version 1 weigh processes.
 const HIERARCHY: &str = "/sys/fs/cgroup/cpu";
 
+/// How the names of these groups begin. Not like those of a host: other hosts would take one for what a host has left, and end what is in it.
+const PREFIX: &str = "bench-of-temps-";
+
 /// The greatest weight that the kernel takes.
 const GREATEST_WEIGHT: &str = "262144";
 
@@ -25,7 +28,8 @@ impl Precedence {
         let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
         let mine = groups.lines().find_map(group_of_cpu)?;
         let before = Path::new(HIERARCHY).join(mine.trim_start_matches('/'));
-        let group = before.join(format!("temps-bench-{}", std::process::id()));
+        remove_left_ones(&before);
+        let group = before.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&group).ok()?;
         let taken = Self { before, group };
         fs::write(taken.group.join("cpu.shares"), GREATEST_WEIGHT).ok()?;
@@ -39,6 +43,22 @@ impl Drop for Precedence {
         move_to(&self.before);
         let _ = fs::remove_dir(&self.group);
     }
+}
+
+/// Removes what interrupted runs have left. The kernel does not remove a group that somebody is in.
+fn remove_left_ones(parent: &Path) {
+    for left in directories(parent) {
+        if left.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
+            for below in directories(&left).chain([left]) {
+                let _ = fs::remove_dir(below);
+            }
+        }
+    }
+}
+
+fn directories(parent: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir())
 }
 
 /// The path in a line of `/proc/self/cgroup` that is about processor time.
