@@ -87,6 +87,7 @@ struct Run<'a> {
     publishers: tokio::task::JoinSet<()>,
     ledgers: Vec<Ledger>,
     deaths: Vec<Vec<u64>>,
+    host_deaths: Vec<u64>,
     struck: BTreeMap<&'static str, u64>,
     redelivered: u64,
     begun: Instant,
@@ -109,6 +110,7 @@ impl<'a> Run<'a> {
             publishers: tokio::task::JoinSet::new(),
             ledgers,
             deaths,
+            host_deaths: Vec::new(),
             struck: BTreeMap::new(),
             redelivered: 0,
             begun: now,
@@ -175,6 +177,7 @@ impl<'a> Run<'a> {
             Fault::KillHost => {
                 let at = self.stage.kill_daemon()?;
                 self.deaths.iter_mut().for_each(|deaths| deaths.push(at));
+                self.host_deaths.push(at);
                 self.stage.start()?;
                 "host killed"
             }
@@ -373,8 +376,9 @@ impl<'a> Run<'a> {
             let deaths = std::mem::take(&mut self.deaths[index]);
             plugins.push(Plugin { name: name.to_owned(), kind, lines, deaths, retried, dead });
         }
+        let host_deaths = std::mem::take(&mut self.host_deaths);
         let Written { confirmed, unconfirmed, refusals } = self.flow.written();
-        let mut verdict = judge(&Evidence { journal, confirmed, unconfirmed, plugins });
+        let mut verdict = judge(&Evidence { journal, confirmed, unconfirmed, host_deaths, plugins });
         let audit = self.verify_audit();
         self.stage.stop_daemon()?;
         let panics = self.stage.panics();

@@ -81,6 +81,8 @@ pub struct Evidence {
     pub confirmed: Vec<Published>,
     /// What was not, and was not tried again.
     pub unconfirmed: Vec<String>,
+    /// When a host was killed, in milliseconds and in order.
+    pub host_deaths: Vec<u64>,
     /// All plugins.
     pub plugins: Vec<Plugin>,
 }
@@ -102,7 +104,7 @@ pub struct Row {
     pub duplicates: usize,
     /// Events that it had read less than five seconds before it died; each had to come again. Only without acks.
     pub resends: usize,
-    /// Events that came later than newer ones because they were retried.
+    /// Events that came later than newer ones because an attempt before had failed.
     pub retried_late: usize,
 }
 
@@ -167,8 +169,9 @@ fn reports_are_whole(evidence: &Evidence, breaches: &mut Breaches) {
 
 fn row(evidence: &Evidence, plugin: &Plugin, places: &HashMap<&str, i64>, breaches: &mut Breaches) -> Row {
     let mut seen: HashMap<&str, usize> = HashMap::new();
-    let (mut newest, mut retried_late) = (0, 0);
-    for id in plugin.lines.iter().filter_map(|line| line.event.as_deref()) {
+    let (mut newest, mut retried_late) = (None::<(i64, usize)>, 0);
+    for (at, line) in plugin.lines.iter().enumerate() {
+        let Some(id) = line.event.as_deref() else { continue };
         let times = seen.entry(id).or_default();
         *times += 1;
         let Some(&seq) = places.get(id) else {
@@ -176,19 +179,20 @@ fn row(evidence: &Evidence, plugin: &Plugin, places: &HashMap<&str, i64>, breach
                 .add("never published", format!("{} handled {id}, which is not in the journal", plugin.name));
             continue;
         };
-        if *times == 1 && seq < newest {
-            match plugin.retried.contains(id) {
+        if newest.is_none_or(|(ahead, _)| seq >= ahead) {
+            newest = Some((seq, at));
+        } else if let Some((ahead, since)) = newest.filter(|_| *times == 1) {
+            match plugin.retried.contains(id) || began_again(evidence, plugin, since, at) {
                 true => retried_late += 1,
                 false => breaches.add(
                     "out of order",
                     format!(
-                        "{} handled {id} (place {seq}) after place {newest} at its first attempt",
+                        "{} handled {id} (place {seq}) after place {ahead} at its first attempt",
                         plugin.name
                     ),
                 ),
             }
         }
-        newest = newest.max(seq);
     }
     for event in &evidence.journal {
         if let Some(reason) = plugin.dead.get(&event.id) {
@@ -213,6 +217,16 @@ fn row(evidence: &Evidence, plugin: &Plugin, places: &HashMap<&str, i64>, breach
         resends,
         retried_late,
     }
+}
+
+/// Whether the line began again between two lines of a ledger, from before the later one: the host was killed between them,
+/// and the earlier one's event comes again behind the later one. A host that is killed while its disk is full knows
+/// nothing of attempts that had failed before, and sends all of it again.
+fn began_again(evidence: &Evidence, plugin: &Plugin, earlier: usize, later: usize) -> bool {
+    let lines = &plugin.lines;
+    let between = lines[earlier].at..=lines[later].at;
+    evidence.host_deaths.iter().any(|death| between.contains(death))
+        && lines[later..].iter().any(|line| line.event == lines[earlier].event)
 }
 
 /// How many events the plugin had read less than five seconds before it died. Each came again in a later life.

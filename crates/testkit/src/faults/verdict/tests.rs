@@ -31,6 +31,7 @@ fn run(plugin: Plugin) -> Evidence {
         journal: (1..=3).map(event).collect(),
         confirmed: (1..=3).map(|seq| Published::Event(format!("e{seq}"))).collect(),
         unconfirmed: Vec::new(),
+        host_deaths: Vec::new(),
         plugins: vec![plugin],
     }
 }
@@ -79,6 +80,28 @@ fn an_event_that_came_too_late_is_found_unless_it_was_retried() {
     // Retrying one event is no excuse for another.
     evidence.plugins[0].lines.swap(0, 1);
     assert!(breach(&evidence).starts_with("out of order (1): p handled e1"));
+}
+
+#[test]
+fn a_killed_host_may_forget_that_an_event_had_failed_if_it_sends_all_after_it_again() {
+    let again = |events: &[i64]| {
+        let mut evidence = run(plugin(Kind::Posts, &[1, 3]));
+        let lines = events.iter().zip(100..).map(|(event, after)| line(LIFE + 50, LIFE + after, *event));
+        evidence.plugins[0].lines.extend(lines);
+        evidence
+    };
+    // Without a death between them nothing excuses it.
+    let mut evidence = again(&[2, 3]);
+    evidence.host_deaths = vec![LIFE + 1, LIFE + 101];
+    assert!(breach(&evidence).starts_with("out of order (1): p handled e2"));
+    evidence.host_deaths.push(LIFE + 20);
+    let verdict = judge(&evidence);
+    assert!(verdict.breaches.is_empty(), "{:?}", verdict.breaches);
+    assert_eq!(verdict.rows[0].retried_late, 1);
+    // Nor does a death behind which the newer one does not come again.
+    let mut evidence = again(&[2]);
+    evidence.host_deaths.push(LIFE + 20);
+    assert!(breach(&evidence).starts_with("out of order (1): p handled e2"));
 }
 
 #[test]
