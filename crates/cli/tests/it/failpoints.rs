@@ -296,6 +296,7 @@ impl Trial {
             journal: journal.iter().filter_map(event).collect(),
             confirmed: self.confirmed.clone(),
             unconfirmed: self.unconfirmed.clone(),
+            host_deaths: vec![died],
             plugins,
         })
     }
