@@ -26,7 +26,8 @@ end() {
   local pid
   # The daemon first, so that it can finish its plugins' work while everything else is still there.
   for pid in "${started[@]}"; do
-    kill -TERM "$pid" 2>/dev/null || true
+    # One that is gone already is not waited for: after an interrupted `wait`, bash may wait for it for ever.
+    kill -TERM "$pid" 2>/dev/null || continue
     wait "$pid" 2>/dev/null || true
   done
   echo "Everything was stopped."

@@ -190,11 +190,9 @@ class Script:
             if "code" in step:
                 os._exit(step["code"])
             closing.set()
-            os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(60)
 
 
-signal.signal(signal.SIGUSR1, lambda *_: None)
 signal.signal(signal.SIGTERM, lambda *_: inbox.put(("signal", None)))
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(args["--socket-path"])
@@ -213,9 +211,10 @@ def run():
             script.plugin(place, step, place == FAULT_LINE)
 
 
-# Signals come to the main thread, which waits for them; the script waits for everything.
+# The main thread handles signals, the script waits for everything. Short waits: a signal that another thread took wakes
+# nobody, and Python handles it when the main thread runs again.
 threading.Thread(target=run, daemon=True).start()
-while not closing.is_set():
-    signal.pause()
+while not closing.wait(1):
+    pass
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 os.kill(os.getpid(), signal.SIGTERM)
