@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// Where control groups of version 1 weigh processes.
 const HIERARCHY: &str = "/sys/fs/cgroup/cpu";
 
-/// How the names of these groups begin. Not like those of a host: other hosts would take one for what a host has left, and end what is in it.
+/// How the names of these groups begin. Not like those of a host: other hosts would take one for what a host has left, and end
+/// what is in it.
 const PREFIX: &str = "bench-of-temps-";
 
 /// The greatest weight that the kernel takes.

@@ -4,7 +4,7 @@
 It chooses what a plugin may choose: other ids for its questions, another version, other words around JSON. `FAULT_LINE` is the
 line of the step that it does wrong.
 """
-import base64, hashlib, json, os, queue, signal, socket, struct, sys, threading, time
+import base64, hashlib, json, os, queue, signal, socket, struct, sys, threading
 
 TRANSCRIPT = "set by the test"
 FAULT_LINE = 0
@@ -145,7 +145,7 @@ class Script:
     def host(self, place, step):
         kind = step["kind"]
         if kind == "signal" and step["signal"] == "SIGKILL":
-            time.sleep(60)
+            threading.Event().wait()
         what = inbox.get(kind)
         if kind == "http_request":
             if (what.method, what.path) != (step["method"], step["path"]):
@@ -190,9 +190,14 @@ class Script:
             if "code" in step:
                 os._exit(step["code"])
             closing.set()
-            time.sleep(60)
+            tells.send(b"\0")
+            sys.exit()
 
 
+# Whichever thread a signal comes to, it is written here. A pause would only end if it came to the main thread.
+told, tells = socket.socketpair()
+tells.setblocking(False)
+signal.set_wakeup_fd(tells.fileno())
 signal.signal(signal.SIGTERM, lambda *_: inbox.put(("signal", None)))
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(args["--socket-path"])
@@ -211,10 +216,9 @@ def run():
             script.plugin(place, step, place == FAULT_LINE)
 
 
-# The main thread handles signals, the script waits for everything. Short waits: a signal that another thread took wakes
-# nobody, and Python handles it when the main thread runs again.
+# The main thread handles signals, the script waits for everything.
 threading.Thread(target=run, daemon=True).start()
-while not closing.wait(1):
-    pass
+while not closing.is_set():
+    told.recv(1)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 os.kill(os.getpid(), signal.SIGTERM)

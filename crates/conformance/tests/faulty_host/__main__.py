@@ -1,5 +1,5 @@
 """A whole host in plain Python that keeps every rule but the one that its second argument names: faulty_host HOME [FAULT]."""
-import json, os, secrets, shutil, signal, socket, sys, time
+import json, os, secrets, shutil, signal, socket, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from common import counter, Failed, faulty, HOME, now, plugins, programs, spawn, TOKEN
@@ -158,15 +158,15 @@ server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 os.makedirs(os.path.join(HOME, "plugins"), exist_ok=True)
 print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
 spawn(watch)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 spawn(server.serve_forever)
-try:
-    # Short waits: a signal that another thread took wakes nobody, and Python handles it when the main thread runs again.
-    while True:
-        time.sleep(1)
-finally:
-    for plugin in plugins.values():
-        plugin.wanted = False
-        if plugin.life:
-            plugin.life.kill()
-    os._exit(0)
+# Whichever thread a signal comes to, it is written here. A pause would only end if it came to the main thread.
+told, tells = socket.socketpair()
+tells.setblocking(False)
+signal.set_wakeup_fd(tells.fileno())
+signal.signal(signal.SIGTERM, lambda *_: None)
+told.recv(1)
+for plugin in list(plugins.values()):
+    plugin.wanted = False
+    if plugin.life:
+        plugin.life.kill()
+os._exit(0)

@@ -169,29 +169,11 @@ fn reports_are_whole(evidence: &Evidence, breaches: &mut Breaches) {
 
 fn row(evidence: &Evidence, plugin: &Plugin, places: &HashMap<&str, i64>, breaches: &mut Breaches) -> Row {
     let mut seen: HashMap<&str, usize> = HashMap::new();
-    let (mut newest, mut retried_late) = (None::<(i64, usize)>, 0);
-    for (at, line) in plugin.lines.iter().enumerate() {
-        let Some(id) = line.event.as_deref() else { continue };
-        let times = seen.entry(id).or_default();
-        *times += 1;
-        let Some(&seq) = places.get(id) else {
+    for id in plugin.lines.iter().filter_map(|line| line.event.as_deref()) {
+        *seen.entry(id).or_default() += 1;
+        if !places.contains_key(id) {
             breaches
                 .add("never published", format!("{} handled {id}, which is not in the journal", plugin.name));
-            continue;
-        };
-        if newest.is_none_or(|(ahead, _)| seq >= ahead) {
-            newest = Some((seq, at));
-        } else if let Some((ahead, since)) = newest.filter(|_| *times == 1) {
-            match plugin.retried.contains(id) || began_again(evidence, plugin, since, at) {
-                true => retried_late += 1,
-                false => breaches.add(
-                    "out of order",
-                    format!(
-                        "{} handled {id} (place {seq}) after place {ahead} at its first attempt",
-                        plugin.name
-                    ),
-                ),
-            }
         }
     }
     for event in &evidence.journal {
@@ -215,8 +197,40 @@ fn row(evidence: &Evidence, plugin: &Plugin, places: &HashMap<&str, i64>, breach
         handled,
         duplicates: total - seen.len(),
         resends,
-        retried_late,
+        retried_late: retried_late(evidence, plugin, places, breaches),
     }
+}
+
+/// How many events came for the first time later than newer ones. Each had failed before.
+fn retried_late(
+    evidence: &Evidence,
+    plugin: &Plugin,
+    places: &HashMap<&str, i64>,
+    breaches: &mut Breaches,
+) -> usize {
+    let mut known = HashSet::new();
+    let mut newest: Option<(i64, usize)> = None;
+    let mut late = 0;
+    for (at, line) in plugin.lines.iter().enumerate() {
+        let Some((id, &seq)) = line.event.as_deref().and_then(|id| Some((id, places.get(id)?))) else {
+            continue;
+        };
+        let is_first = known.insert(id);
+        let Some((ahead, since)) = newest.filter(|(ahead, _)| seq < *ahead) else {
+            newest = Some((seq, at));
+            continue;
+        };
+        if is_first && (plugin.retried.contains(id) || began_again(evidence, plugin, since, at)) {
+            late += 1;
+        } else if is_first {
+            let what = format!(
+                "{} handled {id} (place {seq}) after place {ahead} at its first attempt",
+                plugin.name
+            );
+            breaches.add("out of order", what);
+        }
+    }
+    late
 }
 
 /// Whether the line began again between two lines of a ledger, from before the later one: the host was killed between them,
