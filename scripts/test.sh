@@ -125,14 +125,14 @@ tally() {
   cat "$LOGS"/*.log 2>/dev/null | sed 's/\x1b\[[0-9;]*m//g' | awk '
     /^test result: /            { passed += $4; failed += $6 }
     /^Ran [0-9]+ tests? in /    { ran = $2 }
-    /^OK( \(|$)/                { s = match($0, /skipped=[0-9]+/) ? substr($0, RSTART + 8, RLENGTH - 8) : 0; passed += ran - s; skipped += s }
-    /^FAILED \(/                { match($0, /[0-9]+/); failed += ran }
+    /^(OK|FAILED)( \(|$)/       { bad = count("errors") + count("failures"); s = count("skipped"); passed += ran - bad - s; failed += bad; skipped += s }
     /^--- PASS: /               { passed += 1 }
     /^--- FAIL: /               { failed += 1 }
     /^--- SKIP: /               { skipped += 1 }
     /^(# |ℹ )pass [0-9]+$/      { passed += $3 }
     /^(# |ℹ )fail [0-9]+$/      { failed += $3 }
     /^(# |ℹ )skipped [0-9]+$/   { skipped += $3 }
+    function count(word)        { return match($0, word "=[0-9]+") ? substr($0, RSTART + length(word) + 1, RLENGTH - length(word) - 1) : 0 }
     END { print passed + 0, failed + 0, skipped + 0 }'
 }
 

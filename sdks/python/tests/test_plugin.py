@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import unittest
@@ -16,6 +18,7 @@ from typing import Any
 from support import PATIENCE, ROOT, PlayedHost, event
 
 from temps_plugin import Request, Response
+from temps_plugin._process import bind, run_in_new_loop, stop_accepting
 from temps_plugin.http import HttpServer
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -292,16 +295,17 @@ class Asgi(Scene):
         )
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         self.assertIn(b"Sec-WebSocket-Protocol: chat\r\n", head)
-        socket = ChannelClient(reader, writer)
-        await socket.raw(1, "grüße".encode())
-        self.assertEqual(await socket.frame(), (1, "GRÜSSE".encode()))
-        socket.close()
+        client = ChannelClient(reader, writer)
+        await client.raw(1, "grüße".encode())
+        self.assertEqual(await client.frame(), (1, "GRÜSSE".encode()))
+        client.close()
 
 
 class OnePiece(unittest.IsolatedAsyncioTestCase):
     async def test_head_and_body_of_an_answer_are_written_at_once(self) -> None:
         class Recorder:
             pieces: list[bytes] = []
+            closed = asyncio.Event()
 
             def write(self, piece: bytes) -> None:
                 self.pieces.append(piece)
@@ -310,16 +314,41 @@ class OnePiece(unittest.IsolatedAsyncioTestCase):
                 pass
 
             def close(self) -> None:
-                pass
+                self.closed.set()
 
         async def answer(request: Request) -> Response:
             return Response.json({"path": request.path})
 
         reader = asyncio.StreamReader()
         reader.feed_data(b"GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        await HttpServer(answer).connected(reader, Recorder())  # type: ignore[arg-type]
+        HttpServer(answer).connected(reader, Recorder())  # type: ignore[arg-type]
+        await asyncio.wait_for(Recorder.closed.wait(), PATIENCE)
         [piece] = Recorder.pieces
         self.assertTrue(piece.startswith(b"HTTP/1.1 200 OK\r\n") and piece.endswith(b'\r\n\r\n{"path":"/a"}'), piece)
+
+
+class ServerGone(unittest.TestCase):
+    def test_a_connection_is_closed_whichever_turn_of_the_loop_the_server_ends_in(self) -> None:
+        async def answer(_: Request) -> Response:
+            return Response.json({})
+
+        async def live(path: str, client: socket.socket, turns: int) -> None:
+            http = HttpServer(answer)
+            server = await bind(path, http)
+            client.connect(path)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await stop_accepting(server)
+            await http.close(PATIENCE)
+
+        for turns in range(8):
+            with self.subTest(turns=turns), tempfile.TemporaryDirectory(dir="/tmp") as home:
+                with socket.socket(socket.AF_UNIX) as client:
+                    run_in_new_loop(live(f"{home}/p.sock", client, turns))
+                    client.setblocking(False)
+                    # A connection that is left open would block, and that is an error of its own here.
+                    with contextlib.suppress(ConnectionResetError):
+                        self.assertEqual(client.recv(1), b"")
 
 
 class Starts(unittest.IsolatedAsyncioTestCase):

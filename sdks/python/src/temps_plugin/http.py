@@ -199,22 +199,31 @@ class HttpServer:
         self._tasks: dict["asyncio.Task[None]", "_Connection"] = {}
         self._closing = False
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serves one connection until it ends. Meant for :func:`asyncio.start_unix_server`."""
-        task = asyncio.current_task()
+    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves one connection until it ends. Meant for :func:`asyncio.start_unix_server`.
+
+        Not a coroutine, so that the connection is known, and closed at the end, from the moment that it is there: of one
+        accepted in the loop's last turns, a task would never begin, and whoever is at the other end would wait for ever.
+        """
+        if self._closing:
+            writer.close()
+            return
         connection = _Connection(reader, writer, self._handler)
-        assert task is not None
+        task = asyncio.ensure_future(self._serve(connection))
         self._tasks[task] = connection
+        task.add_done_callback(self._served)
+
+    async def _serve(self, connection: _Connection) -> None:
         try:
             while not self._closing and await connection.serve_one():
                 pass
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
             pass
-        except asyncio.CancelledError:
-            pass
-        finally:
-            self._tasks.pop(task, None)
-            writer.close()
+
+    def _served(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.pop(task).close()
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a connection ended with an error of the SDK", exc_info=task.exception())
 
     async def close(self, patience: float) -> None:
         """Takes no further requests, and waits ``patience`` seconds at most for those under way."""
@@ -234,6 +243,9 @@ class _Connection:
         self._writer = writer
         self._handler = handler
         self.idle = True
+
+    def close(self) -> None:
+        self._writer.close()
 
     async def serve_one(self) -> bool:
         """Serves one request; returns whether another may follow."""

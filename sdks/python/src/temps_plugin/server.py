@@ -17,7 +17,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Optional, Sequence, Union
 
 from . import handshake
-from ._process import bind, parent_death, remove_socket, run_in_new_loop
+from ._process import bind, parent_death, remove_socket, run_in_new_loop, stop_accepting
 from ._rules import WireError
 from ._time import within
 from .channel import Channel, ChannelError, ack_frame
@@ -194,7 +194,7 @@ class Server:
         finally:
             for task in (starting, parent, stopping):
                 task.cancel()
-            server.close()
+            await stop_accepting(server)
             try:
                 await within(END_TIMEOUT, self._end(http, work))
             except asyncio.TimeoutError:
