@@ -219,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/health":
             if faulty("slow_health"):
-                time.sleep(2.5)
+                self.rfile.read(1)  # Until the other side gives up.
             if faulty("demands_secret_for_health") and not self.own():
                 return self.answer(401)
             self.answer(503 if faulty("unwell") else 200)
@@ -260,7 +260,7 @@ class Handler(BaseHTTPRequestHandler):
         if faulty("channel_answers_500"):
             return self.answer(500)
         if faulty("channel_hangs"):
-            time.sleep(8)
+            self.rfile.read(1)  # Until the other side gives up.
         if not self.own() and not faulty("open_channel"):
             return self.answer(401)
         if (faulty("one_channel_ever") and first_channel) or (faulty("one_channel_at_a_time") and open_channels):
@@ -343,7 +343,7 @@ if faulty("log_between"):
 if faulty("ends_before_ready"):
     die()
 if faulty("never_ready") or faulty("ready_once") and "/handshake/" not in args["--socket-path"]:
-    time.sleep(60)
+    threading.Event().wait()
 if faulty("ready_too_early"):
     out(ready)
     time.sleep(1)

@@ -53,9 +53,9 @@ class Plugin:
             self.running.clear()
             if self.life:
                 self.life.kill()
-            # The wait before the next start is the time itself.
-            if self.wanted:
-                time.sleep(min(0.5 * 2 ** min(times, 4), 4) if time.monotonic() - begin < 60 else 0.5)
+            pause = min(0.5 * 2 ** min(times, 4), 4) if time.monotonic() - begin < 60 else 0.5
+            with self.changed:
+                self.changed.wait_for(lambda: not self.wanted, pause)
 
     def once(self):
         place = os.path.join(HOME, "run", f"{next(counter)}")

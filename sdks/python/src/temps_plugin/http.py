@@ -200,7 +200,7 @@ class HttpServer:
         self._closing = False
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serves one connection until it ends. Meant for :func:`asyncio.start_unix_server`.
+        """Begins to serve a connection. Meant for :func:`asyncio.start_unix_server`.
 
         Not a coroutine, so that the connection is known, and closed at the end, from the moment that it is there: of one
         accepted in the loop's last turns, a task would never begin, and whoever is at the other end would wait for ever.
@@ -244,9 +244,6 @@ class _Connection:
         self._handler = handler
         self.idle = True
 
-    def close(self) -> None:
-        self._writer.close()
-
     async def serve_one(self) -> bool:
         """Serves one request; returns whether another may follow."""
         self.idle = True
@@ -271,6 +268,10 @@ class _Connection:
         keep = keep and await body.discard()
         await self._write(answer, request.method, keep)
         return keep
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._writer.close()
 
     async def _answer(self, request: Request) -> Union[Response, Upgrade]:
         try:
