@@ -216,7 +216,7 @@ async fn a_crash_during_a_post_is_counted_and_the_third_makes_a_dead_letter() {
             crashes += 1;
             drop(posted);
             server.task.abort();
-            // The connection breaks a moment before the exit shows.
+            // The moment between the break of the connection and the exit is what is tested, and nothing tells of its middle.
             tokio::time::sleep(SHORT).await;
             plugin.end(&run, Ended::Crashed);
             rig.until("p", |status| status.failed + status.dead == crashes).await;
