@@ -14,7 +14,7 @@ pub struct Source {
 }
 
 /// Folders that hold results of builds, not sources.
-const NOT_SOURCES: &[&str] = &["target", "node_modules", ".git", ".dev", "__pycache__"];
+const NOT_SOURCES: &[&str] = &["target", "node_modules", ".git", ".dev", "__pycache__", ".mypy_cache"];
 
 /// Names of rooms for everything, in which nothing is ever found again.
 const FORBIDDEN_NAMES: &[&str] = &["utils.rs", "common.rs", "errors.rs", "helpers.rs", "manager.rs"];
